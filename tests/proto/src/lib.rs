@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! Host tests of the protocol layer: one file for each of `src/proto`, and `wire` for the whole
+//! packet.
+//!
+//! Without `cfg(test)` this crate is the layer alone, on `core`, as it stands in the kernel.
+
+#![cfg_attr(not(test), no_std, allow(dead_code))]
+
+#[path = "../../../src/proto/mod.rs"]
+mod proto;
+
+#[cfg(test)]
+mod ip;
+#[cfg(test)]
+mod message;
+#[cfg(test)]
+mod nonce;
+#[cfg(test)]
+mod packet;
+#[cfg(test)]
+mod packet_id;
+#[cfg(test)]
+mod replay;
+#[cfg(test)]
+mod tcp_frame;
+#[cfg(test)]
+mod wire;
+
+/// How many cases a property is tried on: `native`, or a few under Miri, which is some hundred
+/// times slower.
+#[cfg(test)]
+fn cases(native: u32) -> proptest::test_runner::Config {
+    let mut config = proptest::test_runner::Config::with_cases(native);
+
+    if cfg!(miri) {
+        config.cases = native.min(4);
+        // Miri cuts the program off from the file system.
+        config.failure_persistence = None;
+    }
+    config
+}
