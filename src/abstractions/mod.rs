@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Safe Rust over the C kernel APIs that the `kernel` crate does not wrap yet.
+//!
+//! One file per C subsystem. All `unsafe` code of the module stands below this directory.
+
+// Written as parts of the `kernel` crate would be, whose items other crates use.
+#![allow(unreachable_pub)]
+
+pub mod aead;
+pub mod dst_cache;
+pub mod fib;
+pub mod genl;
+pub mod gro;
+pub mod net;
+pub mod netdevice;
+pub mod rcu;
+pub mod rhashtable;
+pub mod rtnl;
+pub mod skb;
+pub mod socket;
+pub mod softirq;
+pub mod time;
+pub mod udp_tunnel;
+pub mod workqueue;
+pub mod xarray;

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! UDP sockets that carry a tunnel.
+//!
+//! C header: [`include/net/udp_tunnel.h`](srctree/include/net/udp_tunnel.h)
+
+use super::{
+    dst_cache::DstCache,
+    netdevice::NetDevice,
+    rcu::{Guard, RcuArc, RcuRef},
+    skb::SkBuff,
+    socket::{Kind, Sock, SockLock},
+    softirq::BhDisabled,
+};
+use crate::bindings;
+use core::ptr::{self, NonNull};
+use kernel::{error::from_err_ptr, prelude::*};
+
+/// Who takes the packets of a UDP socket.
+pub trait Receiver: Send + Sync + 'static {
+    /// A packet came. Softirq context, under RCU.
+    ///
+    /// The data pointer is at the UDP header, whose checksum has been verified. Returns the
+    /// packet if it is for the process that has the socket.
+    fn receive(&self, skb: SkBuff, guard: &Guard) -> Option<SkBuff>;
+
+    /// The last file of the socket has been closed. Process context, the socket is not locked.
+    fn closed(this: RcuArc<Self>)
+    where
+        Self: Sized;
+}
+
+/// Makes `receiver` take the packets of a socket.
+///
+/// Fails with `EBUSY` if the socket has a user already, in the kernel; with `EINVAL` if it is not
+/// a UDP socket.
+pub fn attach<T: Receiver>(lock: &SockLock<'_>, receiver: RcuArc<T>) -> Result {
+    if lock.sock().kind() != Kind::Udp {
+        return Err(EINVAL);
+    }
+    let sk = lock.sock().as_raw();
+    // SAFETY: This is a locked UDP socket. It owns the reference until `detach`.
+    unsafe {
+        if bindings::ovpn_shim_udp_taken(sk) {
+            return Err(EBUSY);
+        }
+        let data = RcuArc::into_raw(receiver);
+        bindings::ovpn_shim_udp_attach(
+            sk,
+            data.as_ptr().cast(),
+            Some(receive::<T>),
+            Some(destroy::<T>),
+        );
+    }
+    Ok(())
+}
+
+/// Gives the socket back to its process alone, if a `T` has it.
+pub fn detach<T: Receiver>(lock: &SockLock<'_>) {
+    let sk = lock.sock().as_raw();
+    // SAFETY: The socket is locked, so what is found stays until it is taken.
+    unsafe {
+        if let Some(data) = user_data::<T>(sk) {
+            bindings::ovpn_shim_udp_detach(sk);
+            drop(RcuArc::from_raw(data));
+        }
+    }
+}
+
+/// Who takes the packets of a socket, if it is a `T`.
+pub fn attached<'g, T: Receiver>(sock: &Sock, guard: &'g Guard) -> Option<RcuRef<'g, T>> {
+    if sock.kind() != Kind::Udp {
+        return None;
+    }
+    // SAFETY: `detach` gives the reference up, which is released after a grace period.
+    unsafe { user_data::<T>(sock.as_raw()).map(|data| RcuRef::new(data, guard)) }
+}
+
+/// # Safety
+///
+/// `sk` must be a UDP socket. The result may be used under RCU or under the socket's lock.
+unsafe fn user_data<T: Receiver>(sk: *mut bindings::sock) -> Option<NonNull<T>> {
+    // SAFETY: By the safety requirement. The data is ours if the callback is.
+    NonNull::new(unsafe { bindings::ovpn_shim_udp_user_data(sk, Some(receive::<T>)) }.cast())
+}
+
+extern "C" fn receive<T: Receiver>(
+    sk: *mut bindings::sock,
+    skb: *mut bindings::sk_buff,
+) -> c_int {
+    let guard = Guard::new();
+
+    let Some(raw) = NonNull::new(skb) else {
+        return 0;
+    };
+    // SAFETY: The UDP layer calls this for a UDP socket.
+    let Some(receiver) = (unsafe { user_data::<T>(sk) }) else {
+        // It has just been detached: the process gets the packet.
+        return 1;
+    };
+    // SAFETY: The receiver was found under `guard`.
+    let receiver = unsafe { RcuRef::new(receiver, &guard) };
+    // SAFETY: The UDP layer hands the packet over unless the result is positive.
+    let skb = unsafe { SkBuff::from_raw(raw) };
+
+    match receiver.receive(skb, &guard) {
+        None => 0,
+        Some(skb) => {
+            skb.into_raw();
+            1
+        }
+    }
+}
+
+extern "C" fn destroy<T: Receiver>(sk: *mut bindings::sock) {
+    let receiver = {
+        let guard = Guard::new();
+        // SAFETY: The UDP layer calls this for a UDP socket; found under `guard`.
+        unsafe { user_data::<T>(sk).and_then(|data| RcuRef::new(data, &guard).to_arc()) }
+    };
+    if let Some(receiver) = receiver {
+        T::closed(receiver);
+    }
+}
+
+/// Sends `skb` from `sock` to `remote`, port in host order.
+///
+/// `local` is the source address, or all zero to take the route's; one that is no longer the
+/// host's is ignored. Returns the source address that was used. Fails with what routing fails
+/// with, and with `ELOOP` if the route leads into `dev`, the tunnel itself.
+pub fn send_ipv4(
+    sock: &Sock,
+    cache: &DstCache,
+    dev: &NetDevice,
+    (local, remote, port): ([u8; 4], [u8; 4], u16),
+    skb: SkBuff,
+    bh: &BhDisabled,
+) -> Result {
+    let sk = sock.as_raw();
+    let mark = sock.mark();
+    let source_port = sock.local_port().to_be();
+    let mut source = u32::from_ne_bytes(local);
+    let remote = u32::from_ne_bytes(remote);
+
+    cache.check_mark(mark);
+    // SAFETY: The socket is valid, and bottom halves are disabled. The route that is found or
+    // looked up is a reference, which goes with the packet.
+    unsafe {
+        let mut route = bindings::dst_cache_get_ip4(cache.as_raw(bh), &mut source);
+        if route.is_null() {
+            source = u32::from_ne_bytes(local);
+            route = from_err_ptr(bindings::ovpn_shim_route4(
+                sock.net().as_raw(),
+                sk,
+                &mut source,
+                remote,
+                source_port,
+                port.to_be(),
+                mark,
+            ))?;
+            bindings::dst_cache_set_ip4(cache.as_raw(bh), &raw mut (*route).dst, source);
+        }
+        let dst = &raw mut (*route).dst;
+        if bindings::ovpn_shim_dst_is_over(dst, dev.as_raw()) {
+            bindings::dst_release(dst);
+            return Err(ELOOP);
+        }
+        bindings::ovpn_shim_skb_prepare_encap(skb.as_raw(), dev.as_raw(), mark);
+        bindings::udp_tunnel_xmit_skb(
+            route,
+            sk,
+            skb.into_raw(),
+            source,
+            remote,
+            0,
+            bindings::ip4_dst_hoplimit(dst) as u8,
+            0,
+            source_port,
+            port.to_be(),
+            !ptr::eq(sock.net().as_raw(), bindings::dev_net(dev.as_raw())),
+            bindings::ovpn_shim_sk_no_check_tx(sk, false),
+            0,
+        );
+    }
+    Ok(())
+}
+
+/// As [`send_ipv4`], for IPv6; `scope_id` is the interface of a link-local `remote`, or 0.
+pub fn send_ipv6(
+    sock: &Sock,
+    cache: &DstCache,
+    dev: &NetDevice,
+    (local, remote, port, scope_id): (&[u8; 16], &[u8; 16], u16, u32),
+    skb: SkBuff,
+    bh: &BhDisabled,
+) -> Result {
+    let sk = sock.as_raw();
+    let mark = sock.mark();
+    let source_port = sock.local_port().to_be();
+    let mut source = *local;
+
+    cache.check_mark(mark);
+    // SAFETY: As in `send_ipv4`; `struct in6_addr` is 16 bytes with the alignment of a u32 at
+    // most on the shim's side, which copies whole ones.
+    unsafe {
+        let mut address = bindings::in6_addr::default();
+        let mut dst = bindings::dst_cache_get_ip6(cache.as_raw(bh), &mut address);
+        if dst.is_null() {
+            dst = from_err_ptr(bindings::ovpn_shim_route6(
+                sock.net().as_raw(),
+                sk,
+                source.as_mut_ptr(),
+                remote.as_ptr(),
+                source_port,
+                port.to_be(),
+                mark,
+                scope_id,
+            ))?;
+            address = ptr::read_unaligned(source.as_ptr().cast());
+            bindings::dst_cache_set_ip6(cache.as_raw(bh), dst, &address);
+        }
+        if bindings::ovpn_shim_dst_is_over(dst, dev.as_raw()) {
+            bindings::dst_release(dst);
+            return Err(ELOOP);
+        }
+        let remote: bindings::in6_addr = ptr::read_unaligned(remote.as_ptr().cast());
+        bindings::ovpn_shim_skb_prepare_encap(skb.as_raw(), dev.as_raw(), mark);
+        bindings::udp_tunnel6_xmit_skb(
+            dst,
+            sk,
+            skb.into_raw(),
+            dev.as_raw(),
+            &address,
+            &remote,
+            0,
+            bindings::ip6_dst_hoplimit(dst) as u8,
+            0,
+            source_port,
+            port.to_be(),
+            bindings::ovpn_shim_sk_no_check_tx(sk, true),
+            0,
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: GPL-2.0
+/* See shims.h. */
+
+#include <linux/ethtool.h>
+#include <linux/inetdevice.h>
+#include <linux/module.h>
+#include <net/addrconf.h>
+#include <net/gso.h>
+#include <net/inet_sock.h>
+#include <net/ip6_route.h>
+#include <net/ip_tunnels.h>
+#include <net/ipv6.h>
+#include <net/l3mdev.h>
+#include <net/route.h>
+#include <net/sock.h>
+#include <net/udp.h>
+#include <net/udp_tunnel.h>
+
+#include "shims.h"
+
+void ovpn_shim_init_rcu_work(struct rcu_work *work, work_func_t func)
+{
+	INIT_RCU_WORK(work, func);
+}
+
+void ovpn_shim_init_work(struct work_struct *work, work_func_t func)
+{
+	INIT_WORK(work, func);
+}
+
+void ovpn_shim_init_delayed_work(struct delayed_work *work, work_func_t func)
+{
+	INIT_DELAYED_WORK(work, func);
+}
+
+int ovpn_shim_rhltable_init(struct rhltable *table,
+			    const struct rhashtable_params *params)
+{
+	return rhltable_init(table, params);
+}
+
+void ovpn_shim_netdev_setup(struct net_device *dev, unsigned int mtu,
+			    unsigned int max_mtu, unsigned int headroom)
+{
+	netdev_features_t features = NETIF_F_SG | NETIF_F_HW_CSUM |
+				     NETIF_F_RXCSUM | NETIF_F_GSO |
+				     NETIF_F_GSO_SOFTWARE | NETIF_F_HIGHDMA;
+
+	dev->needs_free_netdev = true;
+	dev->pcpu_stat_type = NETDEV_PCPU_STAT_DSTATS;
+	dev->type = ARPHRD_NONE;
+	dev->flags = IFF_POINTOPOINT | IFF_NOARP | IFF_MULTICAST;
+	dev->priv_flags |= IFF_NO_QUEUE;
+	dev->lltx = true;
+	dev->hard_header_len = 0;
+	dev->addr_len = 0;
+	dev->mtu = mtu;
+	dev->min_mtu = IPV4_MIN_MTU;
+	dev->max_mtu = max_mtu;
+	dev->needed_headroom = headroom;
+	dev->features |= features;
+	dev->hw_features |= features;
+	dev->hw_enc_features |= features;
+	/* the route that brought a packet here names the next hop */
+	netif_keep_dst(dev);
+}
+
+void ovpn_shim_netdev_no_redirects(struct net_device *dev)
+{
+	struct in_device *in_dev = __in_dev_get_rtnl(dev);
+
+	if (in_dev) {
+		IN_DEV_CONF_SET(in_dev, SEND_REDIRECTS, false);
+		IPV4_DEVCONF_ALL(dev_net(dev), SEND_REDIRECTS) = false;
+	}
+}
+
+void ovpn_shim_netdev_count_tx(struct net_device *dev, unsigned int packets,
+			       unsigned int bytes)
+{
+	struct pcpu_dstats *stats = this_cpu_ptr(dev->dstats);
+
+	u64_stats_update_begin(&stats->syncp);
+	u64_stats_add(&stats->tx_packets, packets);
+	u64_stats_add(&stats->tx_bytes, bytes);
+	u64_stats_update_end(&stats->syncp);
+}
+
+void ovpn_shim_set_drvinfo(struct ethtool_drvinfo *info, const char *driver,
+			   const char *version)
+{
+	strscpy(info->driver, driver, sizeof(info->driver));
+	strscpy(info->version, version, sizeof(info->version));
+	strscpy(info->bus_info, driver, sizeof(info->bus_info));
+}
+
+unsigned int ovpn_shim_skb_ip_summed(const struct sk_buff *skb)
+{
+	return skb->ip_summed;
+}
+
+u16 ovpn_shim_skb_protocol(const struct sk_buff *skb)
+{
+	return ntohs(skb->protocol);
+}
+
+u32 ovpn_shim_skb_mark(const struct sk_buff *skb)
+{
+	return skb->mark;
+}
+
+void ovpn_shim_skb_udp_addresses(const struct sk_buff *skb,
+				 struct ovpn_udp_addresses *addresses)
+{
+	addresses->port = udp_hdr(skb)->source;
+	addresses->scope_id = 0;
+	if (skb->protocol == htons(ETH_P_IP)) {
+		addresses->version = 4;
+		memcpy(addresses->source, &ip_hdr(skb)->saddr, 4);
+		memcpy(addresses->destination, &ip_hdr(skb)->daddr, 4);
+	} else if (skb->protocol == htons(ETH_P_IPV6)) {
+		addresses->version = 6;
+		memcpy(addresses->source, &ipv6_hdr(skb)->saddr, 16);
+		memcpy(addresses->destination, &ipv6_hdr(skb)->daddr, 16);
+		addresses->scope_id = ipv6_iface_scope_id(&ipv6_hdr(skb)->saddr,
+							  skb->skb_iif);
+	} else {
+		addresses->version = 0;
+	}
+}
+
+void ovpn_shim_skb_prepare_encap(struct sk_buff *skb, struct net_device *dev,
+				 u32 mark)
+{
+	skb->dev = dev;
+	skb->mark = mark;
+	skb->ip_summed = CHECKSUM_NONE;
+	skb->ignore_df = 1;
+}
+
+/*
+ * Moves the charge of a sender's packet from one buffer to another. That can be done where
+ * the destructor takes the buffer's truesize off sk_wmem_alloc: sock_wfree(), and TCP's
+ * own, which is not exported but is what is left when the others are excluded.
+ */
+void ovpn_shim_skb_take_owner(struct sk_buff *skb, struct sk_buff *from)
+{
+	void (*destructor)(struct sk_buff *skb) = from->destructor;
+	struct sock *sk = from->sk;
+	int delta;
+
+	if (!sk || !destructor || !sk_fullsock(sk))
+		return;
+	if (destructor != sock_wfree &&
+	    (!sk_is_tcp(sk) || destructor == sock_efree ||
+	     destructor == sock_edemux || destructor == sock_pfree ||
+	     destructor == sock_rfree))
+		return;
+
+	delta = skb->truesize - from->truesize;
+	if (delta > 0)
+		refcount_add(delta, &sk->sk_wmem_alloc);
+	else if (delta < 0)
+		WARN_ON_ONCE(refcount_sub_and_test(-delta, &sk->sk_wmem_alloc));
+	skb->sk = sk;
+	skb->destructor = destructor;
+	from->sk = NULL;
+	from->destructor = NULL;
+}
+
+void ovpn_shim_skb_prepare_decap(struct sk_buff *skb, struct net_device *dev,
+				 __be16 protocol)
+{
+	skb_gso_reset(skb);
+	skb->ip_summed = CHECKSUM_NONE;
+	skb_clear_hash(skb);
+	skb->dev = dev;
+	skb->pkt_type = PACKET_HOST;
+	skb->protocol = protocol;
+	skb_set_queue_mapping(skb, 0);
+	skb_scrub_packet(skb, true);
+	skb_reset_mac_header(skb);
+	skb_reset_network_header(skb);
+	skb_reset_transport_header(skb);
+	skb_reset_inner_headers(skb);
+}
+
+struct sk_buff *ovpn_shim_skb_segment(struct sk_buff *skb)
+{
+	return skb_gso_segment(skb, 0);
+}
+
+int ovpn_shim_sk_state(const struct sock *sk)
+{
+	return READ_ONCE(sk->sk_state);
+}
+
+u32 ovpn_shim_sk_mark(const struct sock *sk)
+{
+	return READ_ONCE(sk->sk_mark);
+}
+
+int ovpn_shim_sk_protocol(const struct sock *sk)
+{
+	return sk->sk_protocol;
+}
+
+int ovpn_shim_sk_type(const struct sock *sk)
+{
+	return sk->sk_type;
+}
+
+int ovpn_shim_sk_family(const struct sock *sk)
+{
+	return READ_ONCE(sk->sk_family);
+}
+
+bool ovpn_shim_sk_no_check_tx(const struct sock *sk, bool v6)
+{
+	return v6 ? udp_get_no_check6_tx(sk) : sk->sk_no_check_tx;
+}
+
+u16 ovpn_shim_sk_port(const struct sock *sk)
+{
+	return ntohs(READ_ONCE(inet_sk(sk)->inet_sport));
+}
+
+void ovpn_shim_udp_attach(struct sock *sk, void *data,
+			  int (*receive)(struct sock *sk, struct sk_buff *skb),
+			  void (*destroy)(struct sock *sk))
+{
+	struct udp_tunnel_sock_cfg cfg = {
+		.sk_user_data = data,
+		.encap_type = UDP_ENCAP_OVPNINUDP,
+		.encap_rcv = receive,
+		.encap_destroy = destroy,
+	};
+
+	setup_udp_tunnel_sock(sock_net(sk), sk, &cfg);
+}
+
+void ovpn_shim_udp_detach(struct sock *sk)
+{
+	/* undo what setup_udp_tunnel_sock() did, in reverse */
+	WRITE_ONCE(udp_sk(sk)->encap_type, 0);
+	WRITE_ONCE(udp_sk(sk)->encap_rcv, NULL);
+	WRITE_ONCE(udp_sk(sk)->encap_destroy, NULL);
+	rcu_assign_sk_user_data(sk, NULL);
+	inet_dec_convert_csum(sk);
+	inet_set_bit(MC_LOOP, sk);
+}
+
+/*
+ * The user data is ours while the callback is. It is looked at a second time, as the socket
+ * may have been given back and taken by somebody else since the first; they store their
+ * data after our callback is gone.
+ */
+void *ovpn_shim_udp_user_data(const struct sock *sk,
+			      int (*receive)(struct sock *sk, struct sk_buff *skb))
+{
+	void *data;
+
+	if (READ_ONCE(udp_sk(sk)->encap_rcv) != receive)
+		return NULL;
+	data = rcu_dereference_check(__sk_user_data(sk), true);
+	data = (void *)((uintptr_t)data & SK_USER_DATA_PTRMASK);
+	smp_rmb();
+	return READ_ONCE(udp_sk(sk)->encap_rcv) == receive ? data : NULL;
+}
+
+bool ovpn_shim_udp_taken(const struct sock *sk)
+{
+	return READ_ONCE(udp_sk(sk)->encap_type) || rcu_access_pointer(sk->sk_user_data);
+}
+
+struct rtable *ovpn_shim_route4(struct net *net, struct sock *sk, __be32 *saddr,
+				__be32 daddr, __be16 sport, __be16 dport, u32 mark)
+{
+	struct flowi4 fl = {
+		.saddr = *saddr,
+		.daddr = daddr,
+		.fl4_sport = sport,
+		.fl4_dport = dport,
+		.flowi4_proto = IPPROTO_UDP,
+		.flowi4_mark = mark,
+		.flowi4_oif = READ_ONCE(sk->sk_bound_dev_if),
+		.flowi4_uid = sk_uid(sk),
+	};
+	struct rtable *rt;
+
+	if (fl.saddr && !inet_confirm_addr(net, NULL, 0, fl.saddr, RT_SCOPE_HOST))
+		fl.saddr = 0;
+	rt = ip_route_output_flow(net, &fl, sk);
+	*saddr = fl.saddr;
+	return rt;
+}
+
+struct dst_entry *ovpn_shim_route6(struct net *net, struct sock *sk, u8 *saddr,
+				   const u8 *daddr, __be16 sport, __be16 dport,
+				   u32 mark, u32 scope)
+{
+	struct flowi6 fl = {
+		.fl6_sport = sport,
+		.fl6_dport = dport,
+		.flowi6_proto = IPPROTO_UDP,
+		.flowi6_mark = mark,
+		.flowi6_oif = scope ?: READ_ONCE(sk->sk_bound_dev_if),
+		.flowi6_uid = sk_uid(sk),
+	};
+	struct dst_entry *dst;
+
+	memcpy(&fl.saddr, saddr, sizeof(fl.saddr));
+	memcpy(&fl.daddr, daddr, sizeof(fl.daddr));
+	if (!ipv6_addr_any(&fl.saddr) && !ipv6_chk_addr(net, &fl.saddr, NULL, 0))
+		fl.saddr = in6addr_any;
+	dst = ip6_dst_lookup_flow(net, sk, &fl, NULL);
+	memcpy(saddr, &fl.saddr, sizeof(fl.saddr));
+	return dst;
+}
+
+bool ovpn_shim_dst_is_over(const struct dst_entry *dst,
+			   const struct net_device *dev)
+{
+	return dst->dev == dev;
+}
+
+bool ovpn_shim_nexthop4(struct net_device *dev, const struct dst_entry *dst,
+			__be32 address, u32 mark, __be32 *nexthop)
+{
+	const struct rtable *rt;
+	struct rtable *own = NULL;
+
+	if (dst && dst->dev == dev) {
+		rt = dst_rtable(dst);
+	} else {
+		struct flowi4 fl = {
+			.daddr = address,
+			.flowi4_mark = mark,
+			.flowi4_l3mdev = l3mdev_master_ifindex_rcu(dev),
+		};
+
+		own = ip_route_output_key(dev_net(dev), &fl);
+		if (IS_ERR(own))
+			return false;
+		rt = own;
+	}
+	if (rt->dst.dev != dev) {
+		ip_rt_put(own);
+		return false;
+	}
+	*nexthop = rt->rt_uses_gateway && rt->rt_gw_family == AF_INET ?
+			rt->rt_gw4 : address;
+	ip_rt_put(own);
+	return true;
+}
+
+bool ovpn_shim_nexthop6(struct net_device *dev, const struct dst_entry *dst,
+			const u8 *address, u32 mark, u8 *nexthop)
+{
+	struct dst_entry *own = NULL;
+	bool ours;
+
+	if (!dst || dst->dev != dev) {
+		struct flowi6 fl = {
+			.flowi6_mark = mark,
+			.flowi6_l3mdev = l3mdev_master_ifindex_rcu(dev),
+		};
+
+		memcpy(&fl.daddr, address, sizeof(fl.daddr));
+		own = ip6_route_output(dev_net(dev), NULL, &fl);
+		dst = own;
+	}
+	ours = !dst->error && dst->dev == dev;
+	if (ours) {
+		const struct rt6_info *rt = dst_rt6_info(dst);
+
+		if (rt->rt6i_flags & RTF_GATEWAY)
+			memcpy(nexthop, &rt->rt6i_gateway, sizeof(rt->rt6i_gateway));
+		else
+			memcpy(nexthop, address, sizeof(rt->rt6i_gateway));
+	}
+	dst_release(own);
+	return ours;
+}
+
+MODULE_VERSION(OVPN_DCO_VERSION);

@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What bindgen can not express: macros, and the members of struct sk_buff and struct
+ * net_device that stand in unnamed unions or bit-fields, whose Rust names would change
+ * with the kernel's configuration. Each does one thing, without policy.
+ */
+#ifndef _OVPN_DCO_SHIMS_H
+#define _OVPN_DCO_SHIMS_H
+
+#include <linux/netdevice.h>
+#include <linux/rhashtable-types.h>
+#include <linux/skbuff.h>
+#include <linux/workqueue.h>
+
+struct ethtool_drvinfo;
+struct sock;
+struct udp_tunnel_sock_cfg;
+
+void ovpn_shim_init_rcu_work(struct rcu_work *work, work_func_t func);
+void ovpn_shim_init_work(struct work_struct *work, work_func_t func);
+void ovpn_shim_init_delayed_work(struct delayed_work *work, work_func_t func);
+
+int ovpn_shim_rhltable_init(struct rhltable *table,
+			    const struct rhashtable_params *params);
+
+void ovpn_shim_netdev_setup(struct net_device *dev, unsigned int mtu,
+			    unsigned int max_mtu, unsigned int headroom);
+void ovpn_shim_netdev_no_redirects(struct net_device *dev);
+void ovpn_shim_netdev_count_tx(struct net_device *dev, unsigned int packets,
+			       unsigned int bytes);
+void ovpn_shim_set_drvinfo(struct ethtool_drvinfo *info, const char *driver,
+			   const char *version);
+
+/* Where a UDP packet came from and went to; version is 4, 6, or 0 for neither. */
+struct ovpn_udp_addresses {
+	u8 version;
+	u8 source[16];
+	u8 destination[16];
+	__be16 port;
+	u32 scope_id;
+};
+
+unsigned int ovpn_shim_skb_ip_summed(const struct sk_buff *skb);
+u16 ovpn_shim_skb_protocol(const struct sk_buff *skb);
+u32 ovpn_shim_skb_mark(const struct sk_buff *skb);
+void ovpn_shim_skb_udp_addresses(const struct sk_buff *skb,
+				 struct ovpn_udp_addresses *addresses);
+void ovpn_shim_skb_prepare_encap(struct sk_buff *skb, struct net_device *dev,
+				 u32 mark);
+void ovpn_shim_skb_prepare_decap(struct sk_buff *skb, struct net_device *dev,
+				 __be16 protocol);
+void ovpn_shim_skb_take_owner(struct sk_buff *skb, struct sk_buff *from);
+struct sk_buff *ovpn_shim_skb_segment(struct sk_buff *skb);
+
+int ovpn_shim_sk_state(const struct sock *sk);
+u32 ovpn_shim_sk_mark(const struct sock *sk);
+int ovpn_shim_sk_protocol(const struct sock *sk);
+int ovpn_shim_sk_type(const struct sock *sk);
+int ovpn_shim_sk_family(const struct sock *sk);
+bool ovpn_shim_sk_no_check_tx(const struct sock *sk, bool v6);
+u16 ovpn_shim_sk_port(const struct sock *sk);
+
+bool ovpn_shim_udp_taken(const struct sock *sk);
+void ovpn_shim_udp_attach(struct sock *sk, void *data,
+			  int (*receive)(struct sock *sk, struct sk_buff *skb),
+			  void (*destroy)(struct sock *sk));
+void ovpn_shim_udp_detach(struct sock *sk);
+void *ovpn_shim_udp_user_data(const struct sock *sk,
+			      int (*receive)(struct sock *sk, struct sk_buff *skb));
+
+struct rtable *ovpn_shim_route4(struct net *net, struct sock *sk, __be32 *saddr,
+				__be32 daddr, __be16 sport, __be16 dport, u32 mark);
+struct dst_entry *ovpn_shim_route6(struct net *net, struct sock *sk, u8 *saddr,
+				   const u8 *daddr, __be16 sport, __be16 dport,
+				   u32 mark, u32 scope);
+bool ovpn_shim_dst_is_over(const struct dst_entry *dst,
+			   const struct net_device *dev);
+bool ovpn_shim_nexthop4(struct net_device *dev, const struct dst_entry *dst,
+			__be32 address, u32 mark, __be32 *nexthop);
+bool ovpn_shim_nexthop6(struct net_device *dev, const struct dst_entry *dst,
+			const u8 *address, u32 mark, u8 *nexthop);
+
+#endif

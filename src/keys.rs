@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Keys and the two slots that a peer has for them.
+
+use crate::{
+    abstractions::{
+        aead::Aead,
+        rcu::{Guard, RcuArc, RcuCell, RcuRef},
+        softirq::BhDisabled,
+    },
+    config::{Cipher, KeyDirection, NewKey, Slot},
+    proto::{
+        nonce::{nonce, NonceTail, NONCE_LEN},
+        packet::KeyId,
+        packet_id::PacketIds,
+        replay::{ReplayError, ReplayWindow},
+    },
+    refusal::{Outcome, Refusal},
+};
+use kernel::{
+    new_spinlock,
+    prelude::*,
+    sync::{
+        atomic::{Acquire, Atomic, Relaxed, Release},
+        SpinLock,
+    },
+};
+
+/// One direction of a key.
+pub(crate) struct Direction {
+    /// The cipher with its key.
+    pub(crate) aead: Aead,
+    tail: NonceTail,
+}
+
+impl Direction {
+    fn new(cipher: &Cipher, direction: &KeyDirection<'_>) -> Outcome<Self> {
+        let algorithm = match cipher {
+            Cipher::AesGcm => c"gcm(aes)",
+            Cipher::ChaCha20Poly1305 => c"rfc7539(chacha20,poly1305)",
+        };
+
+        Ok(Self {
+            aead: Aead::new(algorithm, direction.key)
+                .map_err(Refusal::because(c"the kernel's crypto API refuses the cipher or its key"))?,
+            tail: direction.nonce_tail.clone(),
+        })
+    }
+
+    /// The nonce of the packet with this id.
+    #[inline]
+    pub(crate) fn nonce(&self, packet_id: u32) -> [u8; NONCE_LEN] {
+        nonce(packet_id, &self.tail)
+    }
+}
+
+/// A key for both directions, with what has been sent and received under it.
+#[pin_data]
+pub(crate) struct Key {
+    /// The id that packets under this key carry.
+    pub(crate) id: KeyId,
+    /// For sealing.
+    pub(crate) encrypt: Direction,
+    /// For opening.
+    pub(crate) decrypt: Direction,
+    sent: Atomic<i64>,
+    #[pin]
+    replay: SpinLock<ReplayWindow>,
+}
+
+impl Key {
+    /// Makes a key. Process context, may sleep.
+    pub(crate) fn new(config: &NewKey<'_>) -> Outcome<RcuArc<Self>> {
+        let encrypt = Direction::new(&config.cipher, &config.encrypt)?;
+        let decrypt = Direction::new(&config.cipher, &config.decrypt)?;
+
+        RcuArc::pin_init(
+            pin_init!(Self {
+                id: config.key_id,
+                encrypt,
+                decrypt,
+                sent: Atomic::new(0),
+                replay <- new_spinlock!(ReplayWindow::new()),
+            }),
+            GFP_KERNEL,
+        )
+        .map_err(Refusal::because(c"out of memory"))
+    }
+
+    /// Takes `count` packet ids; `None` if the key has run out of them.
+    #[inline]
+    pub(crate) fn take_packet_ids(&self, count: u32) -> Option<PacketIds> {
+        let before = self.sent.fetch_add(i64::from(count), Relaxed);
+        PacketIds::reserve(u64::try_from(before).ok()?, count)
+    }
+
+    /// Whether an authentic packet with this id is new; if so, it is not new any more.
+    ///
+    /// `now` is in seconds, of a clock that does not go back.
+    #[inline]
+    pub(crate) fn accept(
+        &self,
+        packet_id: u32,
+        now: u64,
+        _bh: &BhDisabled,
+    ) -> Result<(), ReplayError> {
+        self.replay.lock().check_and_update(packet_id, now)
+    }
+}
+
+/// The primary key, which seals, and the secondary one; both open.
+pub(crate) struct KeySlots {
+    slots: [RcuCell<Key>; 2],
+    /// The index of the primary slot.
+    primary: Atomic<i32>,
+}
+
+impl KeySlots {
+    /// Two empty slots.
+    pub(crate) fn new() -> Self {
+        Self {
+            slots: [RcuCell::new(None), RcuCell::new(None)],
+            primary: Atomic::new(0),
+        }
+    }
+
+    fn cells(&self) -> (&RcuCell<Key>, &RcuCell<Key>) {
+        let [first, second] = &self.slots;
+        if self.primary.load(Acquire) == 0 {
+            (first, second)
+        } else {
+            (second, first)
+        }
+    }
+
+    fn cell(&self, slot: Slot) -> &RcuCell<Key> {
+        let (primary, secondary) = self.cells();
+        match slot {
+            Slot::Primary => primary,
+            Slot::Secondary => secondary,
+        }
+    }
+
+    /// The key that seals.
+    #[inline]
+    pub(crate) fn primary<'g>(&self, guard: &'g Guard) -> Option<RcuRef<'g, Key>> {
+        self.cells().0.load(guard)
+    }
+
+    /// The key with this id.
+    #[inline]
+    pub(crate) fn find<'g>(&self, id: KeyId, guard: &'g Guard) -> Option<RcuRef<'g, Key>> {
+        let (primary, secondary) = self.cells();
+        let matching = |key: &RcuRef<'g, Key>| key.id == id;
+
+        primary
+            .load(guard)
+            .filter(matching)
+            .or_else(|| secondary.load(guard).filter(matching))
+    }
+
+    /// Puts `key` into `slot` in place of what is there. Serialised by the caller, as are the
+    /// next two.
+    pub(crate) fn install(&self, slot: Slot, key: Option<RcuArc<Key>>) {
+        self.cell(slot).replace(key);
+    }
+
+    /// Lets primary and secondary change places.
+    pub(crate) fn swap(&self) {
+        self.primary.store(1 - self.primary.load(Relaxed), Release);
+    }
+
+    /// Empties both slots.
+    pub(crate) fn clear(&self) {
+        for slot in &self.slots {
+            slot.replace(None);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! OpenVPN data channel offload.
+//!
+//! OpenVPN's daemon does TLS, authentication and configuration, and hands sockets, peers and keys
+//! to this module over generic netlink. The module encrypts, decrypts and routes every data
+//! packet.
+
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code)]
+mod abstractions;
+#[allow(unsafe_code)]
+mod bindings;
+mod config;
+mod endpoint;
+mod interface;
+mod keepalive;
+mod keys;
+mod netlink;
+mod peer;
+mod peers;
+mod proto;
+mod refusal;
+mod route;
+mod rx;
+mod socket;
+mod stats;
+mod tx;
+
+use abstractions::{rtnl, workqueue::WorkQueue};
+use interface::{Interface, LINK};
+use kernel::{prelude::*, str::CStr};
+
+module! {
+    type: OvpnDco,
+    name: "ovpn_dco_v2",
+    authors: ["The ovpn-dco developers"],
+    description: "OpenVPN data channel offload",
+    license: "GPL",
+    alias: [
+        "rtnl-link-ovpn-dco",
+        "net-pf-16-proto-16-family-ovpn-dco-v2",
+        "ovpn-dco",
+    ],
+}
+
+/// The version of this module, as `modinfo` and OpenVPN's log show it.
+const VERSION: &CStr = match CStr::from_bytes_with_nul(
+    concat!(env!("OVPN_DCO_VERSION"), "\0").as_bytes(),
+) {
+    Ok(version) => version,
+    Err(_) => panic!("the version has a NUL in it"),
+};
+
+/// What the module holds while it is loaded. Dropped from top to bottom: first nobody can ask for
+/// anything any more, then all interfaces go, and then what they left behind.
+struct OvpnDco {
+    _family: netlink::Registration,
+    _link: rtnl::Registration<Interface>,
+    _work: WorkQueue,
+}
+
+impl kernel::Module for OvpnDco {
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        if cfg!(ovpn_dco_debug) {
+            pr_warn!("debug build: cipher `none` may be used, which protects nothing\n");
+        }
+        let work = WorkQueue::start()?;
+        let link = LINK.register()?;
+        let family = netlink::register(module)?;
+
+        pr_info!("OpenVPN data channel offload {}\n", env!("OVPN_DCO_VERSION"));
+        Ok(Self {
+            _family: family,
+            _link: link,
+            _work: work,
+        })
+    }
+}
