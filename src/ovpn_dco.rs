@@ -53,12 +53,12 @@ const VERSION: &CStr = match CStr::from_bytes_with_nul(
     Err(_) => panic!("the version has a NUL in it"),
 };
 
-/// What the module holds while it is loaded. Dropped from top to bottom: first nobody can ask for
-/// anything any more, then all interfaces go, and then what they left behind.
+/// What the module holds while it is loaded. Dropped from top to bottom: first all interfaces go and
+/// none can come, then what they left behind; that userspace is told of, so the family goes last.
 struct OvpnDco {
-    _family: netlink::Registration,
     _link: rtnl::Registration<Interface>,
     _work: WorkQueue,
+    _family: netlink::Registration,
 }
 
 impl kernel::Module for OvpnDco {
@@ -67,14 +67,14 @@ impl kernel::Module for OvpnDco {
             pr_warn!("debug build: cipher `none` may be used, which protects nothing\n");
         }
         let work = WorkQueue::start()?;
-        let link = LINK.register()?;
         let family = netlink::register(module)?;
+        let link = LINK.register()?;
 
         pr_info!("OpenVPN data channel offload {}\n", env!("OVPN_DCO_VERSION"));
         Ok(Self {
-            _family: family,
             _link: link,
             _work: work,
+            _family: family,
         })
     }
 }

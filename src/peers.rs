@@ -4,6 +4,7 @@
 
 use crate::{
     abstractions::{
+        errno,
         net::NetRef,
         rcu::{Guard, RcuArc, RcuCell, RcuRef},
         rhashtable::Table,
@@ -147,7 +148,7 @@ impl Peers {
         }
 
         let file = SocketFile::lookup(config.socket).map_err(|_| {
-            Refusal::new(ENOTSOCK, c"the file descriptor is not a socket of the calling process")
+            Refusal::new(errno::enotsock(), c"the file descriptor is not a socket of the calling process")
         })?;
         let remote_is_ipv6 = matches!(config.remote, Some(SocketAddress::V6 { .. }));
         Socket::check(&file, remote_is_ipv6)?;

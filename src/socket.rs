@@ -4,6 +4,7 @@
 
 use crate::{
     abstractions::{
+        errno,
         rcu::{Guard, RcuArc},
         skb::SkBuff,
         socket::{Kind, Sock, SocketFile},
@@ -83,11 +84,11 @@ impl Socket {
                 c"the TCP socket is not in ESTABLISHED state",
             )),
             Kind::Tcp => Err(Refusal::new(
-                EOPNOTSUPP,
+                errno::eopnotsupp(),
                 c"TCP transport is not supported yet",
             )),
             Kind::Other => Err(Refusal::new(
-                EOPNOTSUPP,
+                errno::eopnotsupp(),
                 c"the socket is neither UDP nor TCP",
             )),
         }

@@ -4,6 +4,7 @@
 
 use crate::{
     abstractions::{
+        errno,
         netdevice::NetDevice,
         rcu::Guard,
         skb::{SkBuff, SkBuffList, HEADROOM},
@@ -106,7 +107,7 @@ fn seal(
             let outer = key
                 .take_packet_ids(1)
                 .and_then(|mut ids| ids.next())
-                .ok_or(EKEYEXPIRED)
+                .ok_or(ERANGE)
                 .and_then(|packet_id| {
                     let header = DataHeader { key_id: key.id, peer_id: peer.id, packet_id };
                     workspace.seal(
@@ -142,7 +143,7 @@ fn send(peer: &Peer, dev: &NetDevice, mut packets: SkBuffList, guard: &Guard, bh
         // The peer may have ended in the meantime.
         let sent = match peer.endpoint(guard) {
             Some(endpoint) => endpoint.send(&peer.socket.sock, dev, packet, bh),
-            None => Err(ENOTCONN),
+            None => Err(errno::enotconn()),
         };
         match sent {
             Ok(()) => {

@@ -199,7 +199,7 @@ impl Workspace {
         len: u32,
     ) -> Result<*mut bindings::aead_request> {
         if self.request.is_null() || aead.request_size() > self.capacity {
-            return Err(ENOBUFS);
+            return Err(ENOMEM);
         }
         self.nonce = nonce;
         // SAFETY: By the type invariants the request is ours and large enough for the transform.
@@ -235,9 +235,9 @@ impl Workspace {
         let room = (AAD_LEN + TAG_LEN).checked_add(len).ok_or(EMSGSIZE)?;
         let mut outer = SkBuff::new(headroom, room)?;
 
-        let aad = outer.extend(AAD_LEN).ok_or(ENOBUFS)?;
-        let tag = outer.extend(TAG_LEN).ok_or(ENOBUFS)?;
-        let body = outer.extend(len).ok_or(ENOBUFS)?;
+        let aad = outer.extend(AAD_LEN).ok_or(ENOMEM)?;
+        let tag = outer.extend(TAG_LEN).ok_or(ENOMEM)?;
+        let body = outer.extend(len).ok_or(ENOMEM)?;
         // SAFETY: `aad` is the start of as many bytes of a new buffer.
         unsafe { ptr::copy_nonoverlapping(header.as_ptr(), aad.as_ptr(), header.len()) };
 
@@ -292,7 +292,7 @@ impl Workspace {
 
         // Somebody else has a view of these bytes: leave them as they are.
         let mut inner = SkBuff::new(super::skb::HEADROOM, len.max(1))?;
-        let plain = inner.extend(len).ok_or(ENOBUFS)?;
+        let plain = inner.extend(len).ok_or(ENOMEM)?;
         // SAFETY: All parts are in `outer` and `inner`. The tag of the destination is not
         // written when decrypting.
         let error = unsafe {

@@ -9,6 +9,7 @@
 
 pub mod aead;
 pub mod dst_cache;
+pub mod errno;
 pub mod fib;
 pub mod genl;
 pub mod gro;

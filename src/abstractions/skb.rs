@@ -176,10 +176,10 @@ impl SkBuff {
         NonNull::new(unsafe { bindings::skb_put(self.as_raw(), len) }.cast())
     }
 
-    /// Appends a copy of `bytes`. Fails with `ENOBUFS` if there is no room.
+    /// Appends a copy of `bytes`. Fails with `ENOMEM` if there is no room.
     pub fn extend_from_slice(&mut self, bytes: &[u8]) -> Result {
         let len = u32::try_from(bytes.len()).map_err(|_| EMSGSIZE)?;
-        let to = self.extend(len).ok_or(ENOBUFS)?;
+        let to = self.extend(len).ok_or(ENOMEM)?;
         // SAFETY: `to` is the start of as many bytes of an exclusive buffer.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to.as_ptr(), bytes.len()) };
         Ok(())

@@ -5,7 +5,7 @@
 //! C headers: [`include/linux/net.h`](srctree/include/linux/net.h),
 //! [`include/net/sock.h`](srctree/include/net/sock.h)
 
-use super::net::Net;
+use super::{errno, net::Net};
 use crate::bindings;
 use core::{marker::PhantomData, mem::ManuallyDrop, ptr::NonNull};
 use kernel::prelude::*;
@@ -48,7 +48,7 @@ impl SocketFile {
             None => {
                 // SAFETY: As above; the reference goes.
                 unsafe { bindings::fput((*socket.as_ptr()).file) };
-                Err(ENOTSOCK)
+                Err(errno::enotsock())
             }
         }
     }

@@ -6,6 +6,7 @@
 
 use super::{
     dst_cache::DstCache,
+    errno,
     netdevice::NetDevice,
     rcu::{Guard, RcuArc, RcuRef},
     skb::SkBuff,
@@ -163,7 +164,7 @@ pub fn send_ipv4(
         let dst = &raw mut (*route).dst;
         if bindings::ovpn_shim_dst_is_over(dst, dev.as_raw()) {
             bindings::dst_release(dst);
-            return Err(ELOOP);
+            return Err(errno::eloop());
         }
         bindings::ovpn_shim_skb_prepare_encap(skb.as_raw(), dev.as_raw(), mark);
         bindings::udp_tunnel_xmit_skb(
@@ -221,7 +222,7 @@ pub fn send_ipv6(
         }
         if bindings::ovpn_shim_dst_is_over(dst, dev.as_raw()) {
             bindings::dst_release(dst);
-            return Err(ELOOP);
+            return Err(errno::eloop());
         }
         let remote: bindings::in6_addr = ptr::read_unaligned(remote.as_ptr().cast());
         bindings::ovpn_shim_skb_prepare_encap(skb.as_raw(), dev.as_raw(), mark);

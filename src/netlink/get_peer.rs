@@ -66,6 +66,8 @@ impl Command for GetPeer {
 
 impl DumpCommand for GetPeer {
     fn dump(request: &Request<'_>, dump: &mut Dump<'_>) -> Result<(), Failure> {
+        // Refused here and not in a `start` callback: that would answer with an error message, and
+        // OpenVPN exits on one that says `ENODEV`. In the dump's last message it does no harm.
         let interface = super::interface(request)?;
 
         while let Some(peer) = interface.peer_from(dump.cursor()) {
