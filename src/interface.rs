@@ -13,13 +13,12 @@ use crate::{
         skb::SkBuff,
         workqueue::{DelayedWork, Run},
     },
-    config::{NewKey, NewPeer, PeerInfo, Reason, Slot},
+    config::{NewKey, NewPeer, PeerInfo, Slot},
     keepalive,
     keys::Key,
     peers::Peers,
     proto::packet::{PeerId, OVERHEAD},
     refusal::{Outcome, Refusal},
-    socket::Socket,
     tx,
 };
 use kernel::{prelude::*, str::CStr};
@@ -228,12 +227,5 @@ impl Interface {
         let guard = Guard::new();
 
         self.peers.from(first, &guard).map(|peer| peer.info(&guard))
-    }
-
-    /// The last file of a socket was closed: its peers end.
-    pub(crate) fn socket_closed(&self, socket: &Socket) {
-        self.peers.end_where(self, |peer| {
-            peer.socket.is(socket).then_some(Reason::TransportDisconnected)
-        });
     }
 }

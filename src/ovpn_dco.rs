@@ -26,7 +26,9 @@ mod route;
 mod rx;
 mod socket;
 mod stats;
+mod tcp;
 mod tx;
+mod udp;
 
 use abstractions::{rtnl, workqueue::WorkQueue};
 use interface::{Interface, LINK};
@@ -66,6 +68,7 @@ impl kernel::Module for OvpnDco {
         if cfg!(ovpn_dco_debug) {
             pr_warn!("debug build: cipher `none` may be used, which protects nothing\n");
         }
+        tcp::OVERRIDES.fill();
         let work = WorkQueue::start()?;
         let family = netlink::register(module)?;
         let link = LINK.register()?;

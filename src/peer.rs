@@ -8,6 +8,7 @@ use crate::{
         rcu::{Guard, RcuArc, RcuCell},
         rhashtable::{impl_has_node, Node},
         skb::UdpAddresses,
+        socket::Kind,
         softirq::BhDisabled,
         time,
     },
@@ -169,11 +170,12 @@ impl Peer {
         socket: RcuArc<Socket>,
     ) -> Outcome<RcuArc<Self>> {
         let endpoint = match config.remote {
-            Some(remote) => Some(
+            // A TCP peer is where its connection leads to.
+            Some(remote) if socket.kind == Kind::Udp => Some(
                 Endpoint::new(config.id, remote, config.local, GFP_KERNEL)
                     .map_err(Refusal::because(c"out of memory"))?,
             ),
-            None => None,
+            _ => None,
         };
 
         RcuArc::pin_init(

@@ -8,7 +8,7 @@ use crate::{
         net::NetRef,
         rcu::{Guard, RcuArc, RcuCell, RcuRef},
         rhashtable::Table,
-        socket::SocketFile,
+        socket::{Kind, SocketFile},
         xarray::{Entry, XArray},
     },
     config::{NewPeer, Reason, SocketAddress},
@@ -150,13 +150,22 @@ impl Peers {
         let file = SocketFile::lookup(config.socket).map_err(|_| {
             Refusal::new(errno::enotsock(), c"the file descriptor is not a socket of the calling process")
         })?;
-        let remote_is_ipv6 = matches!(config.remote, Some(SocketAddress::V6 { .. }));
-        Socket::check(&file, remote_is_ipv6)?;
-        let Some(_) = config.remote else {
-            return Err(Refusal::new(EINVAL, c"a peer over UDP needs a remote address"));
-        };
+        if file.sock().kind() == Kind::Udp {
+            match config.remote {
+                None => {
+                    return Err(Refusal::new(EINVAL, c"a peer over UDP needs a remote address"))
+                }
+                Some(SocketAddress::V6 { .. }) if !file.sock().is_ipv6() => {
+                    return Err(Refusal::new(
+                        EINVAL,
+                        c"the remote address is IPv6, but the socket is IPv4",
+                    ))
+                }
+                Some(_) => {}
+            }
+        }
 
-        let socket = Socket::attach(&file, interface)?;
+        let socket = Socket::attach(&file, interface, config.id)?;
         let peer = Peer::new(config, interface, socket.clone()).inspect_err(|_| socket.detach())?;
 
         this.link(&peer, single).map_err(|error| {

@@ -10,41 +10,57 @@ use crate::{
         netdevice::NetDevice,
         rcu::Guard,
         skb::{SkBuff, UdpAddresses},
+        socket::Kind,
         softirq::BhDisabled,
         time,
     },
     endpoint,
-    interface::Interface,
     peer::Peer,
     proto::{
         ip::{self, IpVersion},
         message::{self, Inner},
         packet::{self, DataHeader, Packet, HEADER_LEN, OVERHEAD, PEER_ID_UNDEFINED},
+        tcp_frame::PREFIX_LEN,
     },
     route,
+    socket::Socket,
     tx::{PROTOCOL_IPV4, PROTOCOL_IPV6},
 };
 
 const UDP_HEADER_LEN: u32 = 8;
 
-/// Takes a packet that a UDP socket of the interface received, its data pointer at the UDP
-/// header. Returns it if it is for the daemon. Softirq context.
-pub(crate) fn receive(interface: &Interface, mut skb: SkBuff, guard: &Guard) -> Option<SkBuff> {
-    let head = skb.len().min(UDP_HEADER_LEN + HEADER_LEN as u32);
+/// Takes a packet that a UDP socket received, its data pointer at the UDP header. Returns it if it
+/// is for the daemon. Softirq context.
+pub(crate) fn receive_datagram(socket: &Socket, skb: SkBuff, guard: &Guard) -> Option<SkBuff> {
+    receive(socket, skb, UDP_HEADER_LEN, guard)
+}
+
+/// Takes a message that a TCP socket received, with the prefix of its length. Returns it if it is
+/// for the daemon. Softirq or process context.
+pub(crate) fn receive_message(socket: &Socket, skb: SkBuff, guard: &Guard) -> Option<SkBuff> {
+    receive(socket, skb, PREFIX_LEN as u32, guard)
+}
+
+/// Takes a packet that begins `offset` bytes behind the data pointer.
+fn receive(socket: &Socket, mut skb: SkBuff, offset: u32, guard: &Guard) -> Option<SkBuff> {
+    let head = skb.len().min(offset.saturating_add(HEADER_LEN as u32));
 
     if !skb.may_pull(head) {
         return None;
     }
-    let payload = skb.linear().get(UDP_HEADER_LEN as usize..).unwrap_or_default();
+    let payload = skb.linear().get(offset as usize..).unwrap_or_default();
     let header = match packet::parse(payload) {
         Ok(Packet::Control) => return Some(skb),
         Ok(Packet::Data(header)) => Some(header),
         Err(packet::Malformed) => None,
     };
     // A device that is going away takes no packets.
-    let dev = interface.device(guard)?;
+    let dev = socket.interface.device(guard)?;
+    let bh = BhDisabled::new();
+    let delivered =
+        header.and_then(|header| receive_data(socket, dev, header, skb, offset, guard, &bh));
 
-    if header.and_then(|header| receive_data(interface, dev, header, skb, guard)).is_none() {
+    if delivered.is_none() {
         dev.count_rx_dropped();
     }
     None
@@ -52,28 +68,47 @@ pub(crate) fn receive(interface: &Interface, mut skb: SkBuff, guard: &Guard) -> 
 
 /// `None` if the packet was dropped, and is to be counted.
 fn receive_data(
-    interface: &Interface,
+    socket: &Socket,
     dev: &NetDevice,
     header: DataHeader,
     mut skb: SkBuff,
+    offset: u32,
     guard: &Guard,
+    bh: &BhDisabled,
 ) -> Option<()> {
-    let bh = BhDisabled::new();
-    let addresses = skb.udp_addresses()?;
-    let peer = if header.peer_id == PEER_ID_UNDEFINED {
-        interface.peers.by_remote(&endpoint::of_packet(&addresses).0, guard)
-    } else {
-        interface.peers.by_id(header.peer_id, guard)
-    }?;
+    let addresses = match socket.kind {
+        Kind::Udp => Some(skb.udp_addresses()?),
+        _ => None,
+    };
+    let peer = find_peer(socket, &header, addresses.as_ref(), guard)?;
 
-    if !skb.pull(UDP_HEADER_LEN) || (skb.len() as usize) < OVERHEAD {
+    if !skb.pull(offset) || (skb.len() as usize) < OVERHEAD {
         return None;
     }
     let link_len = skb.len();
-    let inner = open(peer, &header, skb, guard, &bh)?;
+    let inner = open(peer, &header, skb, guard, bh)?;
 
-    accepted(peer, link_len, &addresses, guard, &bh);
+    accepted(peer, link_len, addresses.as_ref(), guard, bh);
     deliver(peer, dev, inner, guard)
+}
+
+/// The peer that a packet claims to be from.
+fn find_peer<'g>(
+    socket: &Socket,
+    header: &DataHeader,
+    addresses: Option<&UdpAddresses>,
+    guard: &'g Guard,
+) -> Option<&'g Peer> {
+    let peers = &socket.interface.peers;
+
+    match addresses {
+        Some(addresses) if header.peer_id == PEER_ID_UNDEFINED => {
+            peers.by_remote(&endpoint::of_packet(addresses).0, guard)
+        }
+        Some(_) => peers.by_id(header.peer_id, guard),
+        // A connection is one peer's, whatever id its packets carry.
+        None => peers.by_id(socket.first, guard).filter(|peer| peer.socket.is(socket)),
+    }
 }
 
 /// Decrypts a packet; `None` unless it is authentic and new.
@@ -100,13 +135,15 @@ fn open(
 fn accepted(
     peer: &Peer,
     link_len: u32,
-    addresses: &UdpAddresses,
+    addresses: Option<&UdpAddresses>,
     guard: &Guard,
     bh: &BhDisabled,
 ) {
     peer.link.count_rx(link_len);
     peer.keepalive.received(time::boottime_seconds());
-    peer.heard_from(addresses, guard, bh);
+    if let Some(addresses) = addresses {
+        peer.heard_from(addresses, guard, bh);
+    }
 }
 
 /// Hands an inner packet to the stack, if its source may be what it is.

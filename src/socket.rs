@@ -6,38 +6,63 @@ use crate::{
     abstractions::{
         errno,
         rcu::{Guard, RcuArc},
-        skb::SkBuff,
         socket::{Kind, Sock, SocketFile},
+        tcp::{self, Connection},
         udp_tunnel,
+        workqueue::DelayedWork,
     },
+    config::Reason,
     interface::Interface,
+    proto::packet::PeerId,
     refusal::{Outcome, Refusal},
-    rx,
 };
 use kernel::{
     prelude::*,
     sync::atomic::{Atomic, Relaxed},
 };
 
-/// Attached by its first peer, detached by its last.
+/// Attached by its first peer, detached by its last. A TCP socket has one.
 ///
 /// It does not keep the daemon's socket open: when that is closed, its peers end.
+#[pin_data]
 pub(crate) struct Socket {
     /// The socket itself.
     pub(crate) sock: Sock,
+    /// UDP or TCP.
+    pub(crate) kind: Kind,
     /// Whose peers use it.
     pub(crate) interface: RcuArc<Interface>,
-    /// How many of them; changed with the socket locked.
+    /// The peer that attached it.
+    pub(crate) first: PeerId,
+    /// How many peers use it; changed with the socket locked.
     users: Atomic<i32>,
+    /// The connection of a TCP socket.
+    #[pin]
+    pub(crate) connection: Connection<Socket>,
+    /// Ends the peers, for reason `failure`.
+    #[pin]
+    pub(crate) ending: DelayedWork<Socket>,
+    pub(crate) failure: Atomic<i32>,
+    pub(crate) patience: Atomic<i32>,
 }
 
+const OUT_OF_MEMORY: &CStr = c"out of memory";
+const BUSY: Refusal = Refusal::new(
+    EBUSY,
+    c"the socket is in use by another interface, peer or kernel user",
+);
+
 impl Socket {
-    /// Makes the socket one of `interface` for one more peer. Process context.
+    /// Makes the socket one of `interface` for the peer `id`. Process context.
     ///
     /// The file must be held until the peer can be found: only then does its closing end it.
-    pub(crate) fn attach(file: &SocketFile, interface: &RcuArc<Interface>) -> Outcome<RcuArc<Self>> {
-        const BUSY: Refusal = Refusal::new(EBUSY, c"the socket is in use by another interface or kernel user");
+    pub(crate) fn attach(
+        file: &SocketFile,
+        interface: &RcuArc<Interface>,
+        id: PeerId,
+    ) -> Outcome<RcuArc<Self>> {
         let lock = file.sock().lock();
+        let kind = lock.sock().kind();
 
         let shared = {
             let guard = Guard::new();
@@ -49,58 +74,57 @@ impl Socket {
             return Ok(socket);
         }
 
-        let socket = RcuArc::new(
-            Self {
+        let socket = RcuArc::pin_init(
+            pin_init!(Self {
                 sock: file.reference(),
+                kind,
                 interface: interface.clone(),
+                first: id,
                 users: Atomic::new(1),
-            },
+                connection <- Connection::new(),
+                ending <- DelayedWork::new(),
+                failure: Atomic::new(0),
+                patience: Atomic::new(0),
+            }),
             GFP_KERNEL,
         )
-        .map_err(Refusal::because(c"out of memory"))?;
-        udp_tunnel::attach(&lock, socket.clone()).map_err(|_| BUSY)?;
+        .map_err(Refusal::because(OUT_OF_MEMORY))?;
+        match kind {
+            Kind::Udp => udp_tunnel::attach(&lock, socket.clone()).map_err(|_| BUSY)?,
+            Kind::Tcp => tcp::attach(&lock, &socket).map_err(|error| {
+                if error == EINVAL {
+                    Refusal::new(EINVAL, c"the TCP socket is not in ESTABLISHED state")
+                } else {
+                    BUSY
+                }
+            })?,
+            Kind::Other => {
+                return Err(Refusal::new(
+                    errno::eopnotsupp(),
+                    c"the socket is neither UDP nor TCP",
+                ))
+            }
+        }
         Ok(socket)
     }
 
     /// One peer less uses it. Process context, once for each [`Socket::attach`].
     pub(crate) fn detach(&self) {
-        let lock = self.sock.lock();
-
-        if self.users.fetch_sub(1, Relaxed) == 1 {
-            udp_tunnel::detach::<Self>(&lock);
+        match self.kind {
+            Kind::Tcp => tcp::detach(&self.sock, self),
+            _ => {
+                let lock = self.sock.lock();
+                if self.users.fetch_sub(1, Relaxed) == 1 {
+                    udp_tunnel::detach::<Self>(&lock);
+                }
+            }
         }
     }
 
-    /// Whether peers can be reached over a socket of this kind at `remote`'s family.
-    pub(crate) fn check(file: &SocketFile, remote_is_ipv6: bool) -> Outcome {
-        match file.sock().kind() {
-            Kind::Udp if remote_is_ipv6 && !file.sock().is_ipv6() => Err(Refusal::new(
-                EINVAL,
-                c"the remote address is IPv6, but the socket is IPv4",
-            )),
-            Kind::Udp => Ok(()),
-            Kind::Tcp if !file.sock().is_established() => Err(Refusal::new(
-                EINVAL,
-                c"the TCP socket is not in ESTABLISHED state",
-            )),
-            Kind::Tcp => Err(Refusal::new(
-                errno::eopnotsupp(),
-                c"TCP transport is not supported yet",
-            )),
-            Kind::Other => Err(Refusal::new(
-                errno::eopnotsupp(),
-                c"the socket is neither UDP nor TCP",
-            )),
-        }
-    }
-}
-
-impl udp_tunnel::Receiver for Socket {
-    fn receive(&self, skb: SkBuff, guard: &Guard) -> Option<SkBuff> {
-        rx::receive(&self.interface, skb, guard)
-    }
-
-    fn closed(this: RcuArc<Self>) {
-        Interface::socket_closed(&this.interface, &this);
+    /// Ends the peers that use this socket. Process context.
+    pub(crate) fn end_peers(&self, reason: Reason) {
+        self.interface
+            .peers
+            .end_where(&self.interface, |peer| peer.socket.is(self).then_some(reason));
     }
 }

@@ -8,6 +8,7 @@ use crate::{
         netdevice::NetDevice,
         rcu::Guard,
         skb::{SkBuff, SkBuffList, HEADROOM},
+        socket::Kind,
         softirq::BhDisabled,
         time,
     },
@@ -17,7 +18,7 @@ use crate::{
         ip,
         packet::DataHeader,
     },
-    route,
+    route, tcp,
 };
 use kernel::prelude::*;
 
@@ -140,10 +141,11 @@ fn send(peer: &Peer, dev: &NetDevice, mut packets: SkBuffList, guard: &Guard, bh
 
     while let Some(packet) = packets.pop() {
         let len = packet.len();
-        // The peer may have ended in the meantime.
-        let sent = match peer.endpoint(guard) {
-            Some(endpoint) => endpoint.send(&peer.socket.sock, dev, packet, bh),
-            None => Err(errno::enotconn()),
+        let sent = match (peer.socket.kind, peer.endpoint(guard)) {
+            (Kind::Tcp, _) => tcp::send(peer.socket.borrow(guard), packet, bh),
+            (_, Some(endpoint)) => endpoint.send(&peer.socket.sock, dev, packet, bh),
+            // The peer has ended in the meantime.
+            (_, None) => Err(errno::enotconn()),
         };
         match sent {
             Ok(()) => {

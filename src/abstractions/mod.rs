@@ -21,6 +21,8 @@ pub mod rtnl;
 pub mod skb;
 pub mod socket;
 pub mod softirq;
+pub mod tcp;
+pub mod tcp_overrides;
 pub mod time;
 pub mod udp_tunnel;
 pub mod workqueue;

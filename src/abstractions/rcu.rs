@@ -77,18 +77,6 @@ impl<T: Send + Sync + 'static> RcuArc<T> {
         Ok(Self(unsafe { NonNull::new_unchecked(&raw mut (*inner).value) }))
     }
 
-    /// As [`RcuArc::pin_init`], for a value that needs no pinning.
-    pub fn new(value: T, flags: kernel::alloc::Flags) -> Result<Self> {
-        // SAFETY: The slot is valid for a write of a `T`, which initialises it whole.
-        let init = unsafe {
-            pin_init::pin_init_from_closure::<T, Error>(move |slot| {
-                ptr::write(slot, value);
-                Ok(())
-            })
-        };
-        Self::pin_init(init, flags)
-    }
-
     /// Gives the reference away; [`RcuArc::from_raw`] takes it back.
     pub(super) fn into_raw(self) -> NonNull<T> {
         core::mem::ManuallyDrop::new(self).0
@@ -100,6 +88,12 @@ impl<T: Send + Sync + 'static> RcuArc<T> {
     pub(super) unsafe fn from_raw(raw: NonNull<T>) -> Self {
         // INVARIANT: By the safety requirement.
         Self(raw)
+    }
+
+    /// The object, as a reader finds it.
+    pub fn borrow<'g>(&'g self, guard: &'g Guard) -> RcuRef<'g, T> {
+        // SAFETY: The object is reachable, as this reference is.
+        unsafe { RcuRef::new(self.0, guard) }
     }
 
     /// Whether both are references to the same object.

@@ -7,7 +7,7 @@
 use super::rcu::Guard;
 use crate::bindings;
 use core::{mem::ManuallyDrop, ptr, ptr::NonNull, slice};
-use kernel::prelude::*;
+use kernel::{prelude::*, types::Opaque};
 
 /// Bytes to leave free before an outer packet: UDP and IPv6 headers, and a link header of the
 /// usual sizes; the stack makes more room where a link needs it.
@@ -151,6 +151,39 @@ impl SkBuff {
             (*skb).data = (*skb).data.wrapping_add(len as usize);
         }
         true
+    }
+
+    /// Puts `bytes` before the data pointer. Fails with `ENOMEM` if there is no headroom.
+    pub fn push(&mut self, bytes: &[u8]) -> Result {
+        let len = u32::try_from(bytes.len()).map_err(|_| EMSGSIZE)?;
+        // SAFETY: By the type invariants; `data` is not before `head`.
+        unsafe {
+            let skb = self.as_raw();
+            let headroom = (*skb).data.offset_from((*skb).head);
+            if headroom < isize::try_from(len).map_err(|_| EMSGSIZE)? {
+                return Err(ENOMEM);
+            }
+            (*skb).len = (*skb).len.checked_add(len).ok_or(EMSGSIZE)?;
+            (*skb).data = (*skb).data.wrapping_sub(len as usize);
+            ptr::copy_nonoverlapping(bytes.as_ptr(), (*skb).data, bytes.len());
+        }
+        Ok(())
+    }
+
+    /// A new linear buffer with a copy of `len` bytes from `offset` on, and the usual headroom.
+    pub(super) fn copy_range(&self, offset: u32, len: u32) -> Result<Self> {
+        let mut copy = Self::new(HEADROOM, len)?;
+        let to = copy.extend(len).ok_or(ENOMEM)?;
+        // SAFETY: `to` has room for `len` bytes; the function fails if the buffer has fewer.
+        kernel::error::to_result(unsafe {
+            bindings::skb_copy_bits(
+                self.as_raw(),
+                offset as c_int,
+                to.as_ptr().cast(),
+                len as c_int,
+            )
+        })?;
+        Ok(copy)
     }
 
     /// Whether the linear data belongs to this buffer alone, and may be written.
@@ -370,5 +403,80 @@ impl Drop for SkBuffList {
         while let Some(skb) = self.pop() {
             drop(skb);
         }
+    }
+}
+
+/// A queue of socket buffers that locks for itself. Any context.
+///
+/// # Invariants
+///
+/// Initialised; what is in it is owned by it, each with one reference.
+#[pin_data(PinnedDrop)]
+pub struct SkBuffQueue {
+    #[pin]
+    raw: Opaque<bindings::sk_buff_head>,
+}
+
+// SAFETY: The queue locks for itself.
+unsafe impl Send for SkBuffQueue {}
+// SAFETY: As above.
+unsafe impl Sync for SkBuffQueue {}
+
+impl SkBuffQueue {
+    /// An empty queue.
+    pub fn new() -> impl PinInit<Self> {
+        pin_init!(Self {
+            raw <- Opaque::ffi_init(|slot| {
+                // SAFETY: `slot` is valid for initialisation.
+                unsafe { bindings::ovpn_shim_skb_queue_init(slot) }
+            }),
+        })
+    }
+
+    pub(super) fn as_raw(&self) -> *mut bindings::sk_buff_head {
+        self.raw.get()
+    }
+
+    /// How many buffers are in it at this moment.
+    pub fn len(&self) -> u32 {
+        // SAFETY: By the type invariants; the length is read once.
+        unsafe { bindings::skb_queue_len_lockless(self.as_raw()) }
+    }
+
+    /// Whether there is nothing in it at this moment.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Puts a buffer at the end.
+    pub fn push(&self, skb: SkBuff) {
+        // SAFETY: By the type invariants of both.
+        unsafe { bindings::skb_queue_tail(self.as_raw(), skb.into_raw()) };
+    }
+
+    /// Puts a buffer back to where [`pop`](Self::pop) takes it.
+    pub fn push_front(&self, skb: SkBuff) {
+        // SAFETY: By the type invariants of both.
+        unsafe { bindings::skb_queue_head(self.as_raw(), skb.into_raw()) };
+    }
+
+    /// Takes the first buffer out.
+    pub fn pop(&self) -> Option<SkBuff> {
+        // SAFETY: By the type invariants, what comes out is owned and on no list.
+        unsafe {
+            NonNull::new(bindings::skb_dequeue(self.as_raw())).map(|skb| SkBuff::from_raw(skb))
+        }
+    }
+
+    /// Frees all that is in it.
+    pub fn clear(&self) {
+        while self.pop().is_some() {}
+    }
+}
+
+#[pinned_drop]
+impl PinnedDrop for SkBuffQueue {
+    fn drop(self: Pin<&mut Self>) {
+        self.clear();
     }
 }

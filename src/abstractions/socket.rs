@@ -40,7 +40,7 @@ impl SocketFile {
         let mut error = 0;
         // SAFETY: Any number may be looked up.
         let socket = NonNull::new(unsafe { bindings::sockfd_lookup(fd, &mut error) })
-            .ok_or(Error::from_errno(error))?;
+            .ok_or_else(|| Error::from_errno(error))?;
         // SAFETY: The lookup took a reference to the file, which keeps the socket.
         match NonNull::new(unsafe { (*socket.as_ptr()).sk }) {
             // INVARIANT: As above. The `Sock` borrows the reference that the socket has.

@@ -83,22 +83,23 @@ impl Drop for WorkQueue {
 }
 
 /// What a [`DelayedWork`] does.
-pub trait Run: Sized + Send + Sync + 'static {
+pub trait Run<const ID: u64 = 0>: Sized + Send + Sync + 'static {
     /// The embedded work item.
-    fn work(&self) -> &DelayedWork<Self>;
+    fn work(&self) -> &DelayedWork<Self, ID>;
 
     /// Called in process context, never twice at once for the same item.
     fn run(this: RcuArc<Self>);
 }
 
-/// A work item inside an object of type `T`, run on the module's workqueue.
+/// A work item inside an object of type `T`, run on the module's workqueue. `ID` tells several in
+/// one object apart.
 ///
 /// # Invariants
 ///
 /// `owner` is null or points to the value of a live [`RcuArc`] that has this item as its
 /// [`Run::work`]; while the item is pending it owns a reference to it.
 #[pin_data]
-pub struct DelayedWork<T> {
+pub struct DelayedWork<T, const ID: u64 = 0> {
     #[pin]
     raw: Opaque<bindings::delayed_work>,
     owner: Atomic<*mut T>,
@@ -106,11 +107,11 @@ pub struct DelayedWork<T> {
 }
 
 // SAFETY: Workqueue functions may be called on an item from any thread.
-unsafe impl<T: Send + Sync> Send for DelayedWork<T> {}
+unsafe impl<T: Send + Sync, const ID: u64> Send for DelayedWork<T, ID> {}
 // SAFETY: As above; all state is the workqueue's or atomic.
-unsafe impl<T: Send + Sync> Sync for DelayedWork<T> {}
+unsafe impl<T: Send + Sync, const ID: u64> Sync for DelayedWork<T, ID> {}
 
-impl<T: Run> DelayedWork<T> {
+impl<T: Run<ID>, const ID: u64> DelayedWork<T, ID> {
     /// A new item, not pending.
     pub fn new() -> impl PinInit<Self> {
         pin_init!(Self {

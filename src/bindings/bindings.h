@@ -41,6 +41,10 @@
 #include <net/route.h>
 #include <net/rtnetlink.h>
 #include <net/sock.h>
+#include <net/strparser.h>
+#include <net/inet_common.h>
+#include <net/tcp.h>
+#include <net/transp_v6.h>
 #include <net/udp.h>
 #include <net/udp_tunnel.h>
 #include "shims.h"

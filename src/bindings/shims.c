@@ -13,6 +13,7 @@
 #include <net/l3mdev.h>
 #include <net/route.h>
 #include <net/sock.h>
+#include <net/strparser.h>
 #include <net/udp.h>
 #include <net/udp_tunnel.h>
 
@@ -223,6 +224,65 @@ bool ovpn_shim_sk_no_check_tx(const struct sock *sk, bool v6)
 u16 ovpn_shim_sk_port(const struct sock *sk)
 {
 	return ntohs(READ_ONCE(inet_sk(sk)->inet_sport));
+}
+
+int ovpn_shim_sock_error(struct sock *sk)
+{
+	return sock_error(sk);
+}
+
+bool ovpn_shim_sk_is_disconnected(const struct sock *sk)
+{
+	return READ_ONCE(sk->sk_shutdown) & RCV_SHUTDOWN ||
+	       READ_ONCE(sk->sk_state) == TCP_CLOSE;
+}
+
+bool ovpn_shim_sk_is_shut_for_sending(const struct sock *sk)
+{
+	return READ_ONCE(sk->sk_shutdown) & SEND_SHUTDOWN;
+}
+
+void ovpn_shim_sk_lock_callbacks(struct sock *sk)
+{
+	write_lock_bh(&sk->sk_callback_lock);
+}
+
+void ovpn_shim_sk_unlock_callbacks(struct sock *sk)
+{
+	write_unlock_bh(&sk->sk_callback_lock);
+}
+
+void ovpn_shim_sk_wake_readers(struct sock *sk)
+{
+	struct socket_wq *wq;
+
+	rcu_read_lock();
+	wq = rcu_dereference(sk->sk_wq);
+	if (skwq_has_sleeper(wq))
+		wake_up_interruptible_all(&wq->wait);
+	rcu_read_unlock();
+}
+
+void ovpn_shim_sk_wake_senders(struct sock *sk)
+{
+	struct socket_wq *wq;
+
+	rcu_read_lock();
+	wq = rcu_dereference(sk->sk_wq);
+	if (skwq_has_sleeper(wq))
+		wake_up_interruptible_poll(&wq->wait, EPOLLOUT | EPOLLWRNORM |
+					   EPOLLWRBAND);
+	rcu_read_unlock();
+}
+
+void ovpn_shim_strp_pause(struct strparser *strp)
+{
+	strp_pause(strp);
+}
+
+void ovpn_shim_skb_queue_init(struct sk_buff_head *queue)
+{
+	skb_queue_head_init(queue);
 }
 
 void ovpn_shim_udp_attach(struct sock *sk, void *data,

@@ -8,12 +8,14 @@
 #define _OVPN_DCO_SHIMS_H
 
 #include <linux/netdevice.h>
+#include <linux/poll.h>
 #include <linux/rhashtable-types.h>
 #include <linux/skbuff.h>
 #include <linux/workqueue.h>
 
 struct ethtool_drvinfo;
 struct sock;
+struct strparser;
 struct udp_tunnel_sock_cfg;
 
 void ovpn_shim_init_rcu_work(struct rcu_work *work, work_func_t func);
@@ -59,6 +61,20 @@ int ovpn_shim_sk_type(const struct sock *sk);
 int ovpn_shim_sk_family(const struct sock *sk);
 bool ovpn_shim_sk_no_check_tx(const struct sock *sk, bool v6);
 u16 ovpn_shim_sk_port(const struct sock *sk);
+
+int ovpn_shim_sock_error(struct sock *sk);
+bool ovpn_shim_sk_is_disconnected(const struct sock *sk);
+bool ovpn_shim_sk_is_shut_for_sending(const struct sock *sk);
+void ovpn_shim_sk_lock_callbacks(struct sock *sk);
+void ovpn_shim_sk_unlock_callbacks(struct sock *sk);
+void ovpn_shim_sk_wake_readers(struct sock *sk);
+void ovpn_shim_sk_wake_senders(struct sock *sk);
+void ovpn_shim_strp_pause(struct strparser *strp);
+void ovpn_shim_skb_queue_init(struct sk_buff_head *queue);
+
+static const __poll_t ovpn_const_POLL_IN = (__force __poll_t)(EPOLLIN | EPOLLRDNORM);
+static const __poll_t ovpn_const_POLL_OUT = (__force __poll_t)(EPOLLOUT | EPOLLWRNORM);
+static const __poll_t ovpn_const_POLL_ENDED = (__force __poll_t)(EPOLLRDHUP | EPOLLHUP | EPOLLERR);
 
 bool ovpn_shim_udp_taken(const struct sock *sk);
 void ovpn_shim_udp_attach(struct sock *sk, void *data,

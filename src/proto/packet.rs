@@ -44,12 +44,6 @@ impl KeyId {
             None
         }
     }
-
-    /// The id as a number.
-    #[inline]
-    pub(crate) const fn get(self) -> u8 {
-        self.0
-    }
 }
 
 /// A peer id that fits the wire, `0..=PEER_ID_MAX`. [`PEER_ID_UNDEFINED`] is one of them.
