@@ -16,6 +16,7 @@ use crate::{
     config::{NewKey, NewPeer, PeerInfo, Slot},
     keepalive,
     keys::Key,
+    log::debug,
     peers::Peers,
     proto::packet::{PeerId, OVERHEAD},
     refusal::{Outcome, Refusal},
@@ -195,10 +196,11 @@ impl Interface {
         let key = Key::new(config)?;
 
         for direction in [&key.encrypt, &key.decrypt] {
-            self.workspaces
-                .make_room(&direction.aead)
+            direction
+                .prepare(&self.workspaces)
                 .map_err(Refusal::because(c"out of memory"))?;
         }
+        debug!("peer {}: new key {:?} for {:?}\n", id.get(), config.key_id, slot);
         self.peers.configure(id, |peer| peer.keys.install(slot, Some(key)))
     }
 

@@ -4,19 +4,23 @@
 
 use crate::{
     abstractions::{
-        aead::Aead,
+        aead::{Aead, Workspace, Workspaces},
+        memory,
         rcu::{Guard, RcuArc, RcuCell, RcuRef},
+        skb::{SkBuff, HEADROOM},
         softirq::BhDisabled,
     },
     config::{Cipher, KeyDirection, NewKey, Slot},
     proto::{
-        nonce::{nonce, NonceTail, NONCE_LEN},
-        packet::KeyId,
+        nonce::{nonce, NonceTail},
+        packet::{DataHeader, KeyId},
         packet_id::PacketIds,
         replay::{ReplayError, ReplayWindow},
     },
     refusal::{Outcome, Refusal},
 };
+#[cfg(ovpn_dco_debug)]
+use crate::proto::packet::{OVERHEAD, TAG_LEN};
 use kernel::{
     new_spinlock,
     prelude::*,
@@ -26,31 +30,100 @@ use kernel::{
     },
 };
 
+/// What protects the packets.
+enum Protection {
+    Aead(Aead),
+    /// Nothing: for debugging, the tag is all zero.
+    #[cfg(ovpn_dco_debug)]
+    None,
+}
+
 /// One direction of a key.
 pub(crate) struct Direction {
-    /// The cipher with its key.
-    pub(crate) aead: Aead,
+    protection: Protection,
     tail: NonceTail,
 }
 
 impl Direction {
     fn new(cipher: &Cipher, direction: &KeyDirection<'_>) -> Outcome<Self> {
-        let algorithm = match cipher {
-            Cipher::AesGcm => c"gcm(aes)",
-            Cipher::ChaCha20Poly1305 => c"rfc7539(chacha20,poly1305)",
+        let aead = |algorithm| {
+            Aead::new(algorithm, direction.key)
+                .map(Protection::Aead)
+                .map_err(Refusal::because(c"the kernel's crypto API refuses the cipher or its key"))
         };
 
         Ok(Self {
-            aead: Aead::new(algorithm, direction.key)
-                .map_err(Refusal::because(c"the kernel's crypto API refuses the cipher or its key"))?,
+            protection: match cipher {
+                Cipher::AesGcm => aead(c"gcm(aes)")?,
+                Cipher::ChaCha20Poly1305 => aead(c"rfc7539(chacha20,poly1305)")?,
+                #[cfg(ovpn_dco_debug)]
+                Cipher::None => Protection::None,
+            },
             tail: direction.nonce_tail.clone(),
         })
     }
 
-    /// The nonce of the packet with this id.
+    /// Makes room in `workspaces` for what this needs. Process context; fails with `ENOMEM`.
+    pub(crate) fn prepare(&self, workspaces: &Workspaces) -> Result {
+        match &self.protection {
+            Protection::Aead(aead) => workspaces.make_room(aead),
+            #[cfg(ovpn_dco_debug)]
+            Protection::None => Ok(()),
+        }
+    }
+
+    /// Makes a packet with `header` of `inner`, which is only read.
     #[inline]
-    pub(crate) fn nonce(&self, packet_id: u32) -> [u8; NONCE_LEN] {
-        nonce(packet_id, &self.tail)
+    pub(crate) fn seal(
+        &self,
+        workspace: &mut Workspace,
+        header: &DataHeader,
+        inner: &mut SkBuff,
+    ) -> Result<SkBuff> {
+        match &self.protection {
+            Protection::Aead(aead) => {
+                let nonce = nonce(header.packet_id, &self.tail);
+                workspace.seal(aead, nonce, &header.encode(), inner, HEADROOM)
+            }
+            #[cfg(ovpn_dco_debug)]
+            Protection::None => {
+                let mut outer = inner.copy_with_room(OVERHEAD as u32)?;
+                outer.push(&[0; TAG_LEN])?;
+                outer.push(&header.encode())?;
+                Ok(outer)
+            }
+        }
+    }
+
+    /// The inner packet of `outer`, if it is authentic.
+    #[inline]
+    pub(crate) fn open(
+        &self,
+        workspace: &mut Workspace,
+        header: &DataHeader,
+        outer: SkBuff,
+    ) -> Result<SkBuff> {
+        match &self.protection {
+            Protection::Aead(aead) => {
+                workspace.open(aead, nonce(header.packet_id, &self.tail), outer)
+            }
+            #[cfg(ovpn_dco_debug)]
+            Protection::None => {
+                let mut inner = outer;
+                if inner.may_pull(OVERHEAD as u32) && inner.pull(OVERHEAD as u32) {
+                    Ok(inner)
+                } else {
+                    Err(EINVAL)
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Direction {
+    fn drop(&mut self) {
+        // The crypto API wipes the key itself.
+        memory::wipe(self.tail.bytes_mut());
     }
 }
 

@@ -17,6 +17,7 @@ mod endpoint;
 mod interface;
 mod keepalive;
 mod keys;
+mod log;
 mod netlink;
 mod peer;
 mod peers;

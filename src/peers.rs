@@ -14,6 +14,7 @@ use crate::{
     config::{NewPeer, Reason, SocketAddress},
     endpoint::{self, Endpoint},
     interface::{Interface, Mode},
+    log::debug,
     peer::{Farewell, Peer},
     proto::packet::PeerId,
     refusal::{Outcome, Refusal},
@@ -183,6 +184,7 @@ impl Peers {
                 this.retire(&old, interface, Reason::Teardown);
             }
         }
+        debug!("peer {} added\n", peer.id.get());
         Ok(())
     }
 
@@ -257,6 +259,7 @@ impl Peers {
         };
         self.unlink(peer);
         peer.disconnect(farewell);
+        debug!("peer {} removed, reason {}\n", peer.id.get(), reason as u8);
     }
 
     /// Ends every peer of which `why` gives a reason. Process context.

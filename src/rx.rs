@@ -15,6 +15,7 @@ use crate::{
         time,
     },
     endpoint,
+    log::debug_ratelimited,
     peer::Peer,
     proto::{
         ip::{self, IpVersion},
@@ -61,6 +62,7 @@ fn receive(socket: &Socket, mut skb: SkBuff, offset: u32, guard: &Guard) -> Opti
         header.and_then(|header| receive_data(socket, dev, header, skb, offset, guard, &bh));
 
     if delivered.is_none() {
+        debug_ratelimited!("dropped a packet: {:?}\n", header);
         dev.count_rx_dropped();
     }
     None
@@ -120,11 +122,10 @@ fn open(
     bh: &BhDisabled,
 ) -> Option<SkBuff> {
     let key = peer.keys.find(header.key_id, guard)?;
-    let nonce = key.decrypt.nonce(header.packet_id);
     let inner = peer
         .interface
         .workspaces
-        .with(bh, |workspace| workspace.open(&key.decrypt.aead, nonce, skb))?
+        .with(bh, |workspace| key.decrypt.open(workspace, header, skb))?
         .ok()?;
 
     key.accept(header.packet_id, time::boottime_seconds(), bh).ok()?;

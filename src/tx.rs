@@ -7,7 +7,7 @@ use crate::{
         errno,
         netdevice::NetDevice,
         rcu::Guard,
-        skb::{SkBuff, SkBuffList, HEADROOM},
+        skb::{SkBuff, SkBuffList},
         socket::Kind,
         softirq::BhDisabled,
         time,
@@ -111,13 +111,7 @@ fn seal(
                 .ok_or(ERANGE)
                 .and_then(|packet_id| {
                     let header = DataHeader { key_id: key.id, peer_id: peer.id, packet_id };
-                    workspace.seal(
-                        &key.encrypt.aead,
-                        key.encrypt.nonce(packet_id),
-                        &header.encode(),
-                        &mut inner,
-                        HEADROOM,
-                    )
+                    key.encrypt.seal(workspace, &header, &mut inner)
                 });
             match outer {
                 Ok(mut outer) => {

@@ -13,6 +13,7 @@ pub mod errno;
 pub mod fib;
 pub mod genl;
 pub mod gro;
+pub mod memory;
 pub mod net;
 pub mod netdevice;
 pub mod rcu;

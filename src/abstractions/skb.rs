@@ -170,20 +170,33 @@ impl SkBuff {
         Ok(())
     }
 
+    /// A new linear buffer with a copy of all bytes, and `room` bytes more than the usual headroom.
+    #[cfg(ovpn_dco_debug)]
+    pub fn copy_with_room(&self, room: u32) -> Result<Self> {
+        let mut copy = Self::new(HEADROOM.saturating_add(room), self.len())?;
+        copy.extend_from_range(self, 0, self.len())?;
+        Ok(copy)
+    }
+
     /// A new linear buffer with a copy of `len` bytes from `offset` on, and the usual headroom.
     pub(super) fn copy_range(&self, offset: u32, len: u32) -> Result<Self> {
         let mut copy = Self::new(HEADROOM, len)?;
-        let to = copy.extend(len).ok_or(ENOMEM)?;
-        // SAFETY: `to` has room for `len` bytes; the function fails if the buffer has fewer.
+        copy.extend_from_range(self, offset, len)?;
+        Ok(copy)
+    }
+
+    /// Appends a copy of `len` bytes of `from`, from `offset` on.
+    fn extend_from_range(&mut self, from: &SkBuff, offset: u32, len: u32) -> Result {
+        let to = self.extend(len).ok_or(ENOMEM)?;
+        // SAFETY: `to` has room for `len` bytes; the function fails if `from` has fewer.
         kernel::error::to_result(unsafe {
             bindings::skb_copy_bits(
-                self.as_raw(),
+                from.as_raw(),
                 offset as c_int,
                 to.as_ptr().cast(),
                 len as c_int,
             )
-        })?;
-        Ok(copy)
+        })
     }
 
     /// Whether the linear data belongs to this buffer alone, and may be written.

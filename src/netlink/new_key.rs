@@ -3,10 +3,7 @@
 //! `OVPN_CMD_NEW_KEY`: puts a key into a slot of a peer.
 
 use crate::{
-    abstractions::{
-        errno,
-        genl::{Attribute, Command, Failure, Policy, Request},
-    },
+    abstractions::genl::{Attribute, Command, Failure, Policy, Request},
     bindings::{
         ovpn_cipher_alg_OVPN_CIPHER_ALG_AES_GCM as AES_GCM,
         ovpn_cipher_alg_OVPN_CIPHER_ALG_CHACHA20_POLY1305 as CHACHA20_POLY1305,
@@ -88,7 +85,7 @@ fn parse_cipher(attribute: &Attribute<'_>) -> Result<Cipher, Failure> {
         NONE => Ok(Cipher::None),
         #[cfg(not(ovpn_dco_debug))]
         NONE => Err(attribute.refuse(
-            errno::eopnotsupp(),
+            crate::abstractions::errno::eopnotsupp(),
             c"the cipher none is only for a module built with DEBUG=1",
         )),
         _ => Err(attribute.refuse(EINVAL, c"there is no such cipher")),

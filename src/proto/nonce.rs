@@ -24,6 +24,12 @@ impl NonceTail {
     pub(crate) const fn new(bytes: [u8; NONCE_TAIL_LEN]) -> Self {
         Self(bytes)
     }
+
+    /// The bytes, for whoever wipes them when the key goes.
+    #[inline]
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8; NONCE_TAIL_LEN] {
+        &mut self.0
+    }
 }
 
 /// The nonce of one packet: its id, big-endian, followed by the tail.
