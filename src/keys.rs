@@ -240,7 +240,7 @@ impl KeySlots {
 
     /// Lets primary and secondary change places.
     pub(crate) fn swap(&self) {
-        self.primary.store(1 - self.primary.load(Relaxed), Release);
+        self.primary.store(self.primary.load(Relaxed) ^ 1, Release);
     }
 
     /// Empties both slots.

@@ -262,6 +262,22 @@ impl Peers {
         debug!("peer {} removed, reason {}\n", peer.id.get(), reason as u8);
     }
 
+    /// Ends the peer with this id if there is one and `why` gives a reason. Process context.
+    pub(crate) fn end_one_if(
+        &self,
+        interface: &Interface,
+        id: PeerId,
+        why: impl FnOnce(&RcuArc<Peer>) -> Option<Reason>,
+    ) {
+        let changes = self.changes.lock();
+
+        if let Ok(Found::Peer(peer)) = self.find(id) {
+            if let Some(reason) = why(&peer) {
+                self.end(&changes, &peer, interface, reason);
+            }
+        }
+    }
+
     /// Ends every peer of which `why` gives a reason. Process context.
     pub(crate) fn end_where(
         &self,

@@ -13,6 +13,7 @@ use crate::{
     },
     config::Reason,
     interface::Interface,
+    peer::Peer,
     proto::packet::PeerId,
     refusal::{Outcome, Refusal},
 };
@@ -123,8 +124,12 @@ impl Socket {
 
     /// Ends the peers that use this socket. Process context.
     pub(crate) fn end_peers(&self, reason: Reason) {
-        self.interface
-            .peers
-            .end_where(&self.interface, |peer| peer.socket.is(self).then_some(reason));
+        let peers = &self.interface.peers;
+        let ours = |peer: &RcuArc<Peer>| peer.socket.is(self).then_some(reason);
+
+        match self.kind {
+            Kind::Tcp => peers.end_one_if(&self.interface, self.first, ours),
+            _ => peers.end_where(&self.interface, ours),
+        }
     }
 }

@@ -356,7 +356,7 @@ impl Drop for SkBuff {
 /// # Invariants
 ///
 /// `first` is null or the first of a list of owned buffers, linked by `next` and ended by null;
-/// `last` is the last of them, or null where it is not known.
+/// `last` is the last of them, or null where it is not known or there is none.
 pub struct SkBuffList {
     first: *mut bindings::sk_buff,
     last: *mut bindings::sk_buff,
@@ -393,17 +393,26 @@ impl SkBuffList {
         }
     }
 
-    /// Puts a buffer at the end of a list that began empty.
+    /// Puts a buffer at the end.
     pub fn push(&mut self, skb: SkBuff) {
         let raw = skb.into_raw();
 
         // SAFETY: Both are valid, owned buffers, and `raw` is on no list.
         unsafe {
             (*raw).__bindgen_anon_1.__bindgen_anon_1.next = ptr::null_mut();
-            if self.last.is_null() {
-                debug_assert!(self.first.is_null());
+            if self.first.is_null() {
                 self.first = raw;
             } else {
+                if self.last.is_null() {
+                    self.last = self.first;
+                    loop {
+                        let next = (*self.last).__bindgen_anon_1.__bindgen_anon_1.next;
+                        if next.is_null() {
+                            break;
+                        }
+                        self.last = next;
+                    }
+                }
                 (*self.last).__bindgen_anon_1.__bindgen_anon_1.next = raw;
             }
         }

@@ -126,9 +126,9 @@ extern "C" fn destroy<T: Receiver>(sk: *mut bindings::sock) {
 
 /// Sends `skb` from `sock` to `remote`, port in host order.
 ///
-/// `local` is the source address, or all zero to take the route's; one that is no longer the
-/// host's is ignored. Returns the source address that was used. Fails with what routing fails
-/// with, and with `ELOOP` if the route leads into `dev`, the tunnel itself.
+/// `local` is the source address, or all zero to take the one that the socket is bound to, or the
+/// route's; one that is no longer the host's is ignored. Fails with what routing fails with, and
+/// with `ELOOP` if the route leads into `dev`, the tunnel itself.
 pub fn send_ipv4(
     sock: &Sock,
     cache: &DstCache,
@@ -166,7 +166,7 @@ pub fn send_ipv4(
             bindings::dst_release(dst);
             return Err(errno::eloop());
         }
-        bindings::ovpn_shim_skb_prepare_encap(skb.as_raw(), dev.as_raw(), mark);
+        bindings::ovpn_shim_skb_prepare_encap(skb.as_raw(), mark);
         bindings::udp_tunnel_xmit_skb(
             route,
             sk,
@@ -225,12 +225,12 @@ pub fn send_ipv6(
             return Err(errno::eloop());
         }
         let remote: bindings::in6_addr = ptr::read_unaligned(remote.as_ptr().cast());
-        bindings::ovpn_shim_skb_prepare_encap(skb.as_raw(), dev.as_raw(), mark);
+        bindings::ovpn_shim_skb_prepare_encap(skb.as_raw(), mark);
         bindings::udp_tunnel6_xmit_skb(
             dst,
             sk,
             skb.into_raw(),
-            dev.as_raw(),
+            ptr::null_mut(),
             &address,
             &remote,
             0,

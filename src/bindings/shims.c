@@ -130,10 +130,10 @@ void ovpn_shim_skb_udp_addresses(const struct sk_buff *skb,
 	}
 }
 
-void ovpn_shim_skb_prepare_encap(struct sk_buff *skb, struct net_device *dev,
-				 u32 mark)
+void ovpn_shim_skb_prepare_encap(struct sk_buff *skb, u32 mark)
 {
-	skb->dev = dev;
+	/* with a device, the tunnel helpers would count into its statistics */
+	skb->dev = NULL;
 	skb->mark = mark;
 	skb->ip_summed = CHECKSUM_NONE;
 	skb->ignore_df = 1;
@@ -348,6 +348,8 @@ struct rtable *ovpn_shim_route4(struct net *net, struct sock *sk, __be32 *saddr,
 	};
 	struct rtable *rt;
 
+	if (!fl.saddr && sk->sk_family == AF_INET)
+		fl.saddr = inet_sk(sk)->inet_saddr;
 	if (fl.saddr && !inet_confirm_addr(net, NULL, 0, fl.saddr, RT_SCOPE_HOST))
 		fl.saddr = 0;
 	rt = ip_route_output_flow(net, &fl, sk);
@@ -371,6 +373,8 @@ struct dst_entry *ovpn_shim_route6(struct net *net, struct sock *sk, u8 *saddr,
 
 	memcpy(&fl.saddr, saddr, sizeof(fl.saddr));
 	memcpy(&fl.daddr, daddr, sizeof(fl.daddr));
+	if (ipv6_addr_any(&fl.saddr))
+		fl.saddr = inet6_sk(sk)->saddr;
 	if (!ipv6_addr_any(&fl.saddr) && !ipv6_chk_addr(net, &fl.saddr, NULL, 0))
 		fl.saddr = in6addr_any;
 	dst = ip6_dst_lookup_flow(net, sk, &fl, NULL);

@@ -47,8 +47,7 @@ u16 ovpn_shim_skb_protocol(const struct sk_buff *skb);
 u32 ovpn_shim_skb_mark(const struct sk_buff *skb);
 void ovpn_shim_skb_udp_addresses(const struct sk_buff *skb,
 				 struct ovpn_udp_addresses *addresses);
-void ovpn_shim_skb_prepare_encap(struct sk_buff *skb, struct net_device *dev,
-				 u32 mark);
+void ovpn_shim_skb_prepare_encap(struct sk_buff *skb, u32 mark);
 void ovpn_shim_skb_prepare_decap(struct sk_buff *skb, struct net_device *dev,
 				 __be16 protocol);
 void ovpn_shim_skb_take_owner(struct sk_buff *skb, struct sk_buff *from);
