@@ -43,7 +43,11 @@ pub(crate) fn key(remote: &SocketAddress) -> [u8; KEY_LEN] {
     let (head, rest) = key.split_at_mut(8);
     let (address, port, scope): (&[u8], u16, u32) = match remote {
         SocketAddress::V4 { address, port } => (address, *port, 0),
-        SocketAddress::V6 { address, port, scope_id } => (address, *port, *scope_id),
+        SocketAddress::V6 {
+            address,
+            port,
+            scope_id,
+        } => (address, *port, *scope_id),
     };
     let [p0, p1] = port.to_be_bytes();
     let [s0, s1, s2, s3] = scope.to_be_bytes();
@@ -58,12 +62,28 @@ pub(crate) fn key(remote: &SocketAddress) -> [u8; KEY_LEN] {
 /// What a packet's outer headers say: who sent it, to which of our addresses.
 pub(crate) fn of_packet(addresses: &UdpAddresses) -> (SocketAddress, IpAddress) {
     match *addresses {
-        UdpAddresses::V4 { source, source_port, destination } => (
-            SocketAddress::V4 { address: source, port: source_port },
+        UdpAddresses::V4 {
+            source,
+            source_port,
+            destination,
+        } => (
+            SocketAddress::V4 {
+                address: source,
+                port: source_port,
+            },
             IpAddress::V4(destination),
         ),
-        UdpAddresses::V6 { source, source_port, destination, scope_id } => (
-            SocketAddress::V6 { address: source, port: source_port, scope_id },
+        UdpAddresses::V6 {
+            source,
+            source_port,
+            destination,
+            scope_id,
+        } => (
+            SocketAddress::V6 {
+                address: source,
+                port: source_port,
+                scope_id,
+            },
             IpAddress::V6(destination),
         ),
     }
@@ -114,7 +134,11 @@ impl Endpoint {
                 };
                 udp_tunnel::send_ipv4(sock, &self.route, dev, (local, address, port), skb, bh)
             }
-            SocketAddress::V6 { address, port, scope_id } => {
+            SocketAddress::V6 {
+                address,
+                port,
+                scope_id,
+            } => {
                 let local = match self.local {
                     Some(IpAddress::V6(local)) => local,
                     _ => [0; 16],

@@ -170,7 +170,8 @@ impl Interface {
     ) -> Outcome {
         let now = crate::abstractions::time::boottime_seconds();
 
-        this.peers.configure(id, |peer| peer.keepalive.set(interval, timeout, now))?;
+        this.peers
+            .configure(id, |peer| peer.keepalive.set(interval, timeout, now))?;
         DelayedWork::schedule(this, 0);
         Ok(())
     }
@@ -200,8 +201,14 @@ impl Interface {
                 .prepare(&self.workspaces)
                 .map_err(Refusal::because(c"out of memory"))?;
         }
-        debug!("peer {}: new key {:?} for {:?}\n", id.get(), config.key_id, slot);
-        self.peers.configure(id, |peer| peer.keys.install(slot, Some(key)))
+        debug!(
+            "peer {}: new key {:?} for {:?}\n",
+            id.get(),
+            config.key_id,
+            slot
+        );
+        self.peers
+            .configure(id, |peer| peer.keys.install(slot, Some(key)))
     }
 
     /// SWAP_KEYS.
@@ -211,7 +218,8 @@ impl Interface {
 
     /// DEL_KEY: a slot that is empty already is no error.
     pub(crate) fn del_key(&self, id: PeerId, slot: Slot) -> Outcome {
-        self.peers.configure(id, |peer| peer.keys.install(slot, None))
+        self.peers
+            .configure(id, |peer| peer.keys.install(slot, None))
     }
 
     /// GET_PEER.

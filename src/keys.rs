@@ -2,6 +2,8 @@
 
 //! Keys and the two slots that a peer has for them.
 
+#[cfg(ovpn_dco_debug)]
+use crate::proto::packet::{OVERHEAD, TAG_LEN};
 use crate::{
     abstractions::{
         aead::{Aead, Workspace, Workspaces},
@@ -19,8 +21,6 @@ use crate::{
     },
     refusal::{Outcome, Refusal},
 };
-#[cfg(ovpn_dco_debug)]
-use crate::proto::packet::{OVERHEAD, TAG_LEN};
 use kernel::{
     new_spinlock,
     prelude::*,
@@ -49,7 +49,9 @@ impl Direction {
         let aead = |algorithm| {
             Aead::new(algorithm, direction.key)
                 .map(Protection::Aead)
-                .map_err(Refusal::because(c"the kernel's crypto API refuses the cipher or its key"))
+                .map_err(Refusal::because(
+                    c"the kernel's crypto API refuses the cipher or its key",
+                ))
         };
 
         Ok(Self {

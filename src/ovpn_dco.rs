@@ -49,12 +49,11 @@ module! {
 }
 
 /// The version of this module, as `modinfo` and OpenVPN's log show it.
-const VERSION: &CStr = match CStr::from_bytes_with_nul(
-    concat!(env!("OVPN_DCO_VERSION"), "\0").as_bytes(),
-) {
-    Ok(version) => version,
-    Err(_) => panic!("the version has a NUL in it"),
-};
+const VERSION: &CStr =
+    match CStr::from_bytes_with_nul(concat!(env!("OVPN_DCO_VERSION"), "\0").as_bytes()) {
+        Ok(version) => version,
+        Err(_) => panic!("the version has a NUL in it"),
+    };
 
 /// What the module holds while it is loaded. Dropped from top to bottom: first all interfaces go and
 /// none can come, then what they left behind; that userspace is told of, so the family goes last.
@@ -74,7 +73,10 @@ impl kernel::Module for OvpnDco {
         let family = netlink::register(module)?;
         let link = LINK.register()?;
 
-        pr_info!("OpenVPN data channel offload {}\n", env!("OVPN_DCO_VERSION"));
+        pr_info!(
+            "OpenVPN data channel offload {}\n",
+            env!("OVPN_DCO_VERSION")
+        );
         Ok(Self {
             _link: link,
             _work: work,

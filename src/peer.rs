@@ -245,7 +245,9 @@ impl Peer {
     pub(crate) fn publish_endpoint(&self) -> Result {
         let endpoint = {
             let guard = Guard::new();
-            self.endpoint.load(&guard).and_then(|endpoint| endpoint.to_arc())
+            self.endpoint
+                .load(&guard)
+                .and_then(|endpoint| endpoint.to_arc())
         };
         match endpoint {
             Some(endpoint) => self.interface.peers.by_remote.insert(endpoint),

@@ -145,16 +145,25 @@ impl Peers {
         }
         let single = matches!(interface.mode(), Mode::P2p);
         if !single && matches!(this.find(config.id), Ok(Found::Peer(_))) {
-            return Err(Refusal::new(EEXIST, c"there is a peer with this id already"));
+            return Err(Refusal::new(
+                EEXIST,
+                c"there is a peer with this id already",
+            ));
         }
 
         let file = SocketFile::lookup(config.socket).map_err(|_| {
-            Refusal::new(errno::enotsock(), c"the file descriptor is not a socket of the calling process")
+            Refusal::new(
+                errno::enotsock(),
+                c"the file descriptor is not a socket of the calling process",
+            )
         })?;
         if file.sock().kind() == Kind::Udp {
             match config.remote {
                 None => {
-                    return Err(Refusal::new(EINVAL, c"a peer over UDP needs a remote address"))
+                    return Err(Refusal::new(
+                        EINVAL,
+                        c"a peer over UDP needs a remote address",
+                    ))
                 }
                 Some(SocketAddress::V6 { .. }) if !file.sock().is_ipv6() => {
                     return Err(Refusal::new(

@@ -44,15 +44,11 @@ pub(crate) fn may_come_from(
         return true;
     }
     match addresses {
-        Addresses::V4 { source, .. } => {
-            peer.vpn_ipv4.is_some_and(|own| {
-                own == *source || fib::next_hop_ipv4(dev, None, *source, guard) == Some(own)
-            })
-        }
-        Addresses::V6 { source, .. } => {
-            peer.vpn_ipv6.is_some_and(|own| {
-                own == *source || fib::next_hop_ipv6(dev, None, source, guard) == Some(own)
-            })
-        }
+        Addresses::V4 { source, .. } => peer.vpn_ipv4.is_some_and(|own| {
+            own == *source || fib::next_hop_ipv4(dev, None, *source, guard) == Some(own)
+        }),
+        Addresses::V6 { source, .. } => peer.vpn_ipv6.is_some_and(|own| {
+            own == *source || fib::next_hop_ipv6(dev, None, source, guard) == Some(own)
+        }),
     }
 }

@@ -109,7 +109,9 @@ fn find_peer<'g>(
         }
         Some(_) => peers.by_id(header.peer_id, guard),
         // A connection is one peer's, whatever id its packets carry.
-        None => peers.by_id(socket.first, guard).filter(|peer| peer.socket.is(socket)),
+        None => peers
+            .by_id(socket.first, guard)
+            .filter(|peer| peer.socket.is(socket)),
     }
 }
 
@@ -128,7 +130,8 @@ fn open(
         .with(bh, |workspace| key.decrypt.open(workspace, header, skb))?
         .ok()?;
 
-    key.accept(header.packet_id, time::boottime_seconds(), bh).ok()?;
+    key.accept(header.packet_id, time::boottime_seconds(), bh)
+        .ok()?;
     Some(inner)
 }
 

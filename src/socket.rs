@@ -70,7 +70,9 @@ impl Socket {
             udp_tunnel::attached::<Self>(lock.sock(), &guard).map(|socket| socket.to_arc())
         };
         if let Some(socket) = shared {
-            let socket = socket.filter(|socket| interface.is(&socket.interface)).ok_or(BUSY)?;
+            let socket = socket
+                .filter(|socket| interface.is(&socket.interface))
+                .ok_or(BUSY)?;
             socket.users.add(1, Relaxed);
             return Ok(socket);
         }

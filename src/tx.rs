@@ -14,10 +14,7 @@ use crate::{
     },
     interface::Interface,
     peer::Peer,
-    proto::{
-        ip,
-        packet::DataHeader,
-    },
+    proto::{ip, packet::DataHeader},
     route, tcp,
 };
 use kernel::prelude::*;
@@ -95,7 +92,11 @@ fn seal(
     guard: &Guard,
     bh: &BhDisabled,
 ) -> Sealed {
-    let mut sealed = Sealed { outer: SkBuffList::new(), packets: 0, bytes: 0 };
+    let mut sealed = Sealed {
+        outer: SkBuffList::new(),
+        packets: 0,
+        bytes: 0,
+    };
     let Some(key) = peer.keys.primary(guard) else {
         while packets.pop().is_some() {
             dev.count_tx_dropped();
@@ -110,7 +111,11 @@ fn seal(
                 .and_then(|mut ids| ids.next())
                 .ok_or(ERANGE)
                 .and_then(|packet_id| {
-                    let header = DataHeader { key_id: key.id, peer_id: peer.id, packet_id };
+                    let header = DataHeader {
+                        key_id: key.id,
+                        peer_id: peer.id,
+                        packet_id,
+                    };
                     key.encrypt.seal(workspace, &header, &mut inner)
                 });
             match outer {

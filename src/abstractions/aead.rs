@@ -123,7 +123,10 @@ impl Workspace {
     ///
     /// The parts must be valid for their lengths until the request is done.
     unsafe fn map_parts(&mut self, parts: &Parts) -> *mut bindings::scatterlist {
-        let sg = self.destination.as_mut_ptr().cast::<bindings::scatterlist>();
+        let sg = self
+            .destination
+            .as_mut_ptr()
+            .cast::<bindings::scatterlist>();
 
         // SAFETY: There are three entries, and the caller vouches for what they point to.
         unsafe {
@@ -244,7 +247,12 @@ impl Workspace {
         // SAFETY: All parts are in `outer` and `inner`, which outlive the request.
         let error = unsafe {
             let source = self.map_skb(aad, inner, 0, len, None)?;
-            let destination = self.map_parts(&Parts { aad, body, tag, body_len: len });
+            let destination = self.map_parts(&Parts {
+                aad,
+                body,
+                tag,
+                body_len: len,
+            });
             let request = self.request(aead, nonce, source, destination, len)?;
             bindings::crypto_aead_encrypt(request)
         };
@@ -279,7 +287,12 @@ impl Workspace {
         if outer.is_linear() && outer.is_private() {
             // SAFETY: All parts are in `outer`, which nobody else reads or writes.
             let error = unsafe {
-                let sg = self.map_parts(&Parts { aad, body, tag, body_len: len });
+                let sg = self.map_parts(&Parts {
+                    aad,
+                    body,
+                    tag,
+                    body_len: len,
+                });
                 let request = self.request(aead, nonce, sg, sg, crypt_len)?;
                 bindings::crypto_aead_decrypt(request)
             };
@@ -297,7 +310,12 @@ impl Workspace {
         // written when decrypting.
         let error = unsafe {
             let source = self.map_skb(aad, &outer, HEAD, len, Some(tag))?;
-            let destination = self.map_parts(&Parts { aad, body: plain, tag, body_len: len });
+            let destination = self.map_parts(&Parts {
+                aad,
+                body: plain,
+                tag,
+                body_len: len,
+            });
             let request = self.request(aead, nonce, source, destination, crypt_len)?;
             bindings::crypto_aead_decrypt(request)
         };
@@ -348,8 +366,9 @@ impl Workspaces {
                 continue;
             }
             // SAFETY: By the invariants of `Aead`.
-            let request =
-                unsafe { bindings::aead_request_alloc(aead.0.as_ptr(), kernel::bindings::GFP_KERNEL) };
+            let request = unsafe {
+                bindings::aead_request_alloc(aead.0.as_ptr(), kernel::bindings::GFP_KERNEL)
+            };
             if request.is_null() {
                 return Err(ENOMEM);
             }

@@ -6,7 +6,12 @@
 
 use super::softirq::BhDisabled;
 use crate::bindings;
-use kernel::{alloc::Flags, prelude::*, sync::atomic::{Atomic, Relaxed}, types::Opaque};
+use kernel::{
+    alloc::Flags,
+    prelude::*,
+    sync::atomic::{Atomic, Relaxed},
+    types::Opaque,
+};
 
 /// The route of one flow.
 ///

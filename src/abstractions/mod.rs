@@ -16,6 +16,7 @@ pub mod gro;
 pub mod memory;
 pub mod net;
 pub mod netdevice;
+pub mod netlink;
 pub mod rcu;
 pub mod rhashtable;
 pub mod rtnl;

@@ -124,7 +124,10 @@ pub fn find<'g, T: Driver>(
     let dev = unsafe { NetDevice::from_raw(raw) };
     // SAFETY: The data of a device is released when the device is freed, a grace period after
     // it can not be found any more.
-    Some(dev.data::<T>().map(|data| unsafe { RcuRef::new(data.0, guard) }))
+    Some(
+        dev.data::<T>()
+            .map(|data| unsafe { RcuRef::new(data.0, guard) }),
+    )
 }
 
 /// What the private area of a device holds.
@@ -298,17 +301,10 @@ impl<T: Driver> Callbacks<T> {
         bindings::netdev_tx_NETDEV_TX_OK
     }
 
-    extern "C" fn get_drvinfo(
-        _: *mut bindings::net_device,
-        info: *mut bindings::ethtool_drvinfo,
-    ) {
+    extern "C" fn get_drvinfo(_: *mut bindings::net_device, info: *mut bindings::ethtool_drvinfo) {
         // SAFETY: `info` is valid for the call, and the others are C strings.
         unsafe {
-            bindings::ovpn_shim_set_drvinfo(
-                info,
-                T::NAME.as_char_ptr(),
-                T::VERSION.as_char_ptr(),
-            )
+            bindings::ovpn_shim_set_drvinfo(info, T::NAME.as_char_ptr(), T::VERSION.as_char_ptr())
         };
     }
 

@@ -74,7 +74,9 @@ impl<T: Send + Sync + 'static> RcuArc<T> {
         // SAFETY: The object stays where it is until `release`, which drops it in place.
         let inner = KBox::into_raw(unsafe { Pin::into_inner_unchecked(inner) });
         // SAFETY: `inner` is valid, so the address of its field is, and not null.
-        Ok(Self(unsafe { NonNull::new_unchecked(&raw mut (*inner).value) }))
+        Ok(Self(unsafe {
+            NonNull::new_unchecked(&raw mut (*inner).value)
+        }))
     }
 
     /// Gives the reference away; [`RcuArc::from_raw`] takes it back.
@@ -110,7 +112,11 @@ impl<T: Send + Sync + 'static> RcuArc<T> {
         // SAFETY: Only the `release` items of `Inner<T>` are given this function.
         let inner = unsafe {
             let rcu_work = container_of!(work, bindings::rcu_work, work);
-            container_of!(rcu_work.cast::<Opaque<bindings::rcu_work>>(), Inner<T>, release)
+            container_of!(
+                rcu_work.cast::<Opaque<bindings::rcu_work>>(),
+                Inner<T>,
+                release
+            )
         };
         // SAFETY: The count is zero and a grace period has passed since: nobody can reach the
         // object any more, and it came from a `KBox`.
@@ -190,8 +196,7 @@ impl<'g, T: Send + Sync + 'static> RcuRef<'g, T> {
     /// A counted reference, if the object has not lost its last one.
     pub fn to_arc(self) -> Option<RcuArc<T>> {
         // SAFETY: By the type invariants, the object has not been freed.
-        let alive =
-            unsafe { bindings::refcount_inc_not_zero((*RcuArc::inner(self.0)).refs.get()) };
+        let alive = unsafe { bindings::refcount_inc_not_zero((*RcuArc::inner(self.0)).refs.get()) };
         // INVARIANT: The reference has been counted.
         alive.then(|| RcuArc(self.0))
     }

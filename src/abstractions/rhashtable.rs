@@ -165,9 +165,8 @@ impl<T: HasNode<N> + Send + Sync + 'static, const N: usize> Table<T, N> {
         }
         // SAFETY: The node is initialised, as it has been linked into this table; the function
         // does nothing if it is not there any more.
-        let error = unsafe {
-            bindings::rhltable_remove(self.raw.get(), node.head.get(), Self::PARAMETERS)
-        };
+        let error =
+            unsafe { bindings::rhltable_remove(self.raw.get(), node.head.get(), Self::PARAMETERS) };
         if error != 0 {
             return false;
         }

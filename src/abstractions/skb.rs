@@ -72,7 +72,12 @@ impl SkBuff {
         let size = headroom.checked_add(room).ok_or(EMSGSIZE)?;
         // SAFETY: Allocating has no preconditions.
         let raw = unsafe {
-            bindings::__alloc_skb(size, kernel::bindings::GFP_ATOMIC, 0, bindings::NUMA_NO_NODE)
+            bindings::__alloc_skb(
+                size,
+                kernel::bindings::GFP_ATOMIC,
+                0,
+                bindings::NUMA_NO_NODE,
+            )
         };
         let raw = NonNull::new(raw).ok_or(ENOMEM)?;
         // SAFETY: The buffer is new and empty, and `headroom` is within its size.
@@ -126,10 +131,8 @@ impl SkBuff {
             return false;
         }
         // SAFETY: By the type invariants; the missing bytes are in the fragments.
-        !unsafe {
-            bindings::__pskb_pull_tail(self.as_raw(), len.wrapping_sub(linear) as c_int)
-        }
-        .is_null()
+        !unsafe { bindings::__pskb_pull_tail(self.as_raw(), len.wrapping_sub(linear) as c_int) }
+            .is_null()
     }
 
     /// Moves all bytes to the linear part. Fails with `ENOMEM`.

@@ -44,7 +44,10 @@ impl SocketFile {
         // SAFETY: The lookup took a reference to the file, which keeps the socket.
         match NonNull::new(unsafe { (*socket.as_ptr()).sk }) {
             // INVARIANT: As above. The `Sock` borrows the reference that the socket has.
-            Some(sk) => Ok(Self { socket, sock: ManuallyDrop::new(Sock(sk)) }),
+            Some(sk) => Ok(Self {
+                socket,
+                sock: ManuallyDrop::new(Sock(sk)),
+            }),
             None => {
                 // SAFETY: As above; the reference goes.
                 unsafe { bindings::fput((*socket.as_ptr()).file) };

@@ -375,7 +375,11 @@ pub fn attach<T: Stream>(lock: &SockLock<'_>, stream: &RcuArc<T>) -> Result {
             abort_parser: Some(aborted::<T>),
             ..Default::default()
         };
-        to_result(bindings::strp_init(connection.strparser.get(), sk, &callbacks))?;
+        to_result(bindings::strp_init(
+            connection.strparser.get(),
+            sk,
+            &callbacks,
+        ))?;
         connection.saved.get().write(Saved {
             data_ready: (*sk).sk_data_ready,
             write_space: (*sk).sk_write_space,
@@ -535,7 +539,10 @@ extern "C" fn parse<T: Stream>(
     // SAFETY: The parser gives a valid buffer with its own data in it; what is copied is within.
     let available = unsafe {
         let offset = (*bindings::strp_msg(skb)).offset;
-        let available = (*skb).len.saturating_sub(offset as u32).min(PREFIX_LEN as u32);
+        let available = (*skb)
+            .len
+            .saturating_sub(offset as u32)
+            .min(PREFIX_LEN as u32);
         if bindings::skb_copy_bits(skb, offset, prefix.as_mut_ptr().cast(), available as c_int) != 0
         {
             return EINVAL.to_errno();

@@ -196,12 +196,7 @@ fn read<T: Stream>(
 
     // SAFETY: `msg` is valid for the call, and `copied` bytes are in the buffer.
     let error = unsafe {
-        bindings::skb_copy_datagram_iter(
-            skb.as_raw(),
-            0,
-            &raw mut (*msg).msg_iter,
-            copied as c_int,
-        )
+        bindings::skb_copy_datagram_iter(skb.as_raw(), 0, &raw mut (*msg).msg_iter, copied as c_int)
     };
     if error != 0 || flags & bindings::MSG_PEEK as c_int != 0 {
         connection.incoming.push_front(skb);
@@ -241,10 +236,8 @@ fn write<T: Stream>(
     msg: *mut bindings::msghdr,
     size: usize,
 ) -> Result {
-    const ACCEPTED: u32 = bindings::MSG_DONTWAIT
-        | bindings::MSG_NOSIGNAL
-        | bindings::MSG_MORE
-        | bindings::MSG_EOR;
+    const ACCEPTED: u32 =
+        bindings::MSG_DONTWAIT | bindings::MSG_NOSIGNAL | bindings::MSG_MORE | bindings::MSG_EOR;
     const LARGEST: usize = tcp::PREFIX_LEN + u16::MAX as usize;
 
     // SAFETY: `msg` and the socket are valid for the call.

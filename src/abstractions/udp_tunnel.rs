@@ -85,10 +85,7 @@ unsafe fn user_data<T: Receiver>(sk: *mut bindings::sock) -> Option<NonNull<T>> 
     NonNull::new(unsafe { bindings::ovpn_shim_udp_user_data(sk, Some(receive::<T>)) }.cast())
 }
 
-extern "C" fn receive<T: Receiver>(
-    sk: *mut bindings::sock,
-    skb: *mut bindings::sk_buff,
-) -> c_int {
+extern "C" fn receive<T: Receiver>(sk: *mut bindings::sock, skb: *mut bindings::sk_buff) -> c_int {
     let guard = Guard::new();
 
     let Some(raw) = NonNull::new(skb) else {

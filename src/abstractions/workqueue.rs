@@ -71,7 +71,10 @@ impl Drop for WorkQueue {
             }
             rounds = rounds.wrapping_add(1);
             if rounds % 1024 == 0 {
-                pr_err!("waiting for {} objects to be released\n", rcu::live_objects());
+                pr_err!(
+                    "waiting for {} objects to be released\n",
+                    rcu::live_objects()
+                );
             }
             // SAFETY: As above, this may sleep.
             unsafe { bindings::msleep(1) };
@@ -167,7 +170,8 @@ impl<T: Run<ID>, const ID: u64> DelayedWork<T, ID> {
         // a `delayed_work`.
         let raw = unsafe { container_of!(work, bindings::delayed_work, work) };
         // SAFETY: `Opaque` is transparent, and `raw` the field of that name.
-        let item = unsafe { container_of!(raw.cast::<Opaque<bindings::delayed_work>>(), Self, raw) };
+        let item =
+            unsafe { container_of!(raw.cast::<Opaque<bindings::delayed_work>>(), Self, raw) };
         // SAFETY: The item lives, as it holds a reference to its owner.
         let owner = unsafe { (*item).owner.load(Acquire) };
 

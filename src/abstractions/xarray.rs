@@ -142,7 +142,12 @@ impl<T: Send + Sync + 'static> XArray<T> {
     unsafe fn exchange(&self, index: u32, entry: *mut c_void) -> Result<Entry<RcuArc<T>>> {
         // SAFETY: The array is initialised; the caller vouches for the entry.
         let old = unsafe {
-            bindings::xa_store(self.raw.get(), index as usize, entry, kernel::bindings::GFP_KERNEL)
+            bindings::xa_store(
+                self.raw.get(),
+                index as usize,
+                entry,
+                kernel::bindings::GFP_KERNEL,
+            )
         };
         // SAFETY: `old` is what `xa_store` returned.
         let error = unsafe { bindings::xa_err(old) };
