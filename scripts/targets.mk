@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# Targets that need no kernel of this machine's own: they work in a Debian tree and a virtual
+# machine, both made in ~/.cache/ovpn-dco. KERNEL=7.2 chooses another series of trixie-backports,
+# DEBUG=1 the module with debug messages.
+
+.PHONY: demo check vm
+demo:
+	@scripts/demo
+
+# Closes with the line `N passed, N failed`.
+check:
+	@scripts/check
+
+# A shell in the virtual machine, with the module loaded.
+vm:
+	@scripts/host-setup
+	@scripts/tree >/dev/null
+	@scripts/vm
+
+-include scripts/tests.mk
