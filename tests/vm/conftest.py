@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0
+"""What all suites share: options, the kernel log after each test, common fixtures."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from ovpnlab import module  # noqa: E402
+from ovpnlab.kernel_log import KernelLog  # noqa: E402
+from ovpnlab.namespace import Namespace  # noqa: E402
+from ovpnlab.netlink import NetlinkError  # noqa: E402
+from ovpnlab.network import cable  # noqa: E402
+
+Refused = Callable[..., AbstractContextManager[None]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options of `tests/vm/run`."""
+    parser.addoption("--smoke", action="store_true", help="only the tests marked smoke")
+    parser.addoption(
+        "--oracle",
+        action="store_true",
+        help="the module is the C one: do not look at the kernel log, nor for messages in"
+        " refusals, and expect it to fail where it is known to differ",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Say what the marks mean; begin to watch the kernel log."""
+    for line in (
+        "smoke: belongs to the short set, for further kernels",
+        "differs_from_c(reason, run=True): the C module is known to fail this",
+    ):
+        config.addinivalue_line("markers", line)
+    config.pluginmanager.register(KernelLogWatch(config.getoption("--oracle")), "kernel-log")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what --smoke leaves out; expect of the C module what it does."""
+    if config.getoption("--smoke"):
+        keep = [item for item in items if item.get_closest_marker("smoke")]
+        config.hook.pytest_deselected(items=[item for item in items if item not in keep])
+        items[:] = keep
+    if config.getoption("--oracle"):
+        for item in items:
+            differs = item.get_closest_marker("differs_from_c")
+            if differs:
+                run = differs.kwargs.get("run", True)
+                item.add_marker(pytest.mark.xfail(reason=differs.args[0], run=run))
+
+
+class KernelLogWatch:
+    """Fails the test during which, or after which, the kernel complained."""
+
+    def __init__(self, oracle: bool) -> None:
+        self._oracle = oracle
+        self._log: KernelLog | None = None
+
+    def _inspect(self, when: str) -> None:
+        """Fail if there are complaints since the last look; then look from here on."""
+        if self._log is not None:
+            complaints, tail = self._log.complaints(), self._log.tail(80)
+            self._log.close()
+            self._log = KernelLog()
+            if complaints and not self._oracle:
+                listed = "\n".join(complaints)
+                pytest.fail(
+                    f"the kernel complained {when}:\n{listed}\n\nthe kernel log:\n{tail}",
+                    pytrace=False,
+                )
+        else:
+            self._log = KernelLog()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
+        """Nothing may be left over when a test begins."""
+        self._inspect("before this test")
+        return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
+        """The test itself."""
+        result = yield
+        self._inspect("in this test")
+        return result
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> Iterator[None]:
+        """The end of the test's fixtures (of the failed test's too)."""
+        result = yield
+        self._inspect("after this test")
+        return result
+
+
+# -- fixtures -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def oracle(request: pytest.FixtureRequest) -> bool:
+    """Whether the C module runs in place of the one under test."""
+    return bool(request.config.getoption("--oracle"))
+
+
+@pytest.fixture(scope="session")
+def results() -> Path:
+    """Where logs go."""
+    given = os.environ.get("OVPN_DCO_RESULTS")
+    path = Path(given) if given else Path(tempfile.mkdtemp(prefix="ovpn-check-"))
+    path = path / "check"
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@pytest.fixture
+def loaded() -> None:
+    """The module is loaded."""
+    module.ensure_loaded()
+
+
+@pytest.fixture(scope="module")
+def alpha() -> Iterator[Namespace]:
+    """A namespace with the module loaded and `beta` at the other end of a cable.
+
+    Outside it is 192.0.2.1 and 2001:db8::1, and has a second address of each kind that
+    the kernel does not choose by itself: 192.0.2.3 and 2001:db8::3.
+    """
+    module.ensure_loaded()
+    namespace = Namespace("alpha")
+    yield namespace
+    namespace.close()
+
+
+@pytest.fixture(scope="module")
+def beta(alpha: Namespace) -> Iterator[Namespace]:
+    """The namespace at the other end of the cable: 192.0.2.2, 2001:db8::2."""
+    namespace = Namespace("beta")
+    cable(
+        *(alpha, "eth0", ("192.0.2.1/24", "192.0.2.3/24", "2001:db8::1/64")),
+        *(namespace, "eth0", ("192.0.2.2/24", "2001:db8::2/64")),
+    )
+    alpha.ip("addr add 2001:db8::3/64 dev eth0 nodad preferred_lft 0")
+    yield namespace
+    namespace.close()
+
+
+@pytest.fixture(scope="session")
+def refused(oracle: bool) -> Refused:
+    """`with refused(errno, ...):` - the request inside is refused, with a message."""
+
+    @contextmanager
+    def check(*errnos: int, message: bool = True) -> Iterator[None]:
+        with pytest.raises(NetlinkError) as caught:
+            yield
+        assert caught.value.errno in errnos, str(caught.value)
+        if message and not oracle:
+            assert caught.value.message, f"refused without a word: {caught.value}"
+
+    return check

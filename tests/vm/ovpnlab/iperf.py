@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Throughput, measured by iperf3."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from . import command, waiting
+from .command import CommandFailed
+from .namespace import Namespace
+
+PORT = 5201
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """What one run of iperf3 moved, as the receiver saw it.
+
+    The receiver stops counting when the sender says that it is done: with an amount
+    given, the last of it may be missing.
+    """
+
+    mbit_per_second: float
+    bytes: int
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.mbit_per_second:.1f} Mbit/s"
+
+
+def measure(
+    server: Namespace,
+    client: Namespace,
+    address: str,
+    seconds: float = 3,
+    streams: int = 1,
+    reverse: bool = False,
+    amount: str | None = None,
+) -> Throughput:
+    """Send TCP from `client` to `address` in `server` (the other way with `reverse`).
+
+    `amount` (such as "4M") sends so much instead of for so long.
+    """
+    listener = server.start("iperf3", "--server", "--one-off", "--bind", address)
+    try:
+        _wait_listening(server)
+        argv = ["iperf3", "--json", "--client", address, "--parallel", str(streams)]
+        argv += ["--connect-timeout", "8000"]
+        argv += ["--bytes", amount] if amount else ["--time", str(seconds)]
+        argv += ["--reverse"] if reverse else []
+        limit = 60 if amount else seconds + 25
+        report = json.loads(client.run(*argv, timeout=limit, check=False))
+        if "error" in report:
+            raise CommandFailed(argv, 1, report["error"])
+        got = report["end"]["sum_received"]
+        return Throughput(got["bits_per_second"] / 1e6, got["bytes"], got["seconds"])
+    finally:
+        command.stop(listener)
+
+
+def _wait_listening(namespace: Namespace) -> None:
+    filter_ = f"sport = :{PORT}"
+    waiting.until(
+        lambda: namespace.run("ss", "-Hltn", filter_).strip(), "iperf3 listens", timeout=10
+    )
