@@ -40,4 +40,4 @@ kernel-tree:
 		echo "Debian leaves it out of its header packages. Make it once with:" >&2; \
 		echo "    sudo $(PWD)/scripts/kernel-metadata $(KERNEL_RELEASE)" >&2; exit 1; }
 
--include scripts/targets.mk scripts/tests.mk
+-include scripts/targets.mk
