@@ -467,3 +467,66 @@ def test_many_restarts_leave_nothing(office: Office, daemons: list[Daemon]) -> N
         finally:
             command.stop(flood)
     assert module.users() == 0
+
+
+@pytest.mark.smoke
+@pytest.mark.parametrize("protocol", ["tcp4", "tcp6"])
+def test_tcp_outside(office: Office, daemons: list[Daemon], protocol: str) -> None:
+    """Data packets stay in the kernel, control packets reach the daemons by the same connection."""
+    daemons += [
+        office.server_daemon("reneg-sec 10 10", protocol=protocol, name=f"server-{protocol}"),
+        office.client_daemon(1, "reneg-sec 0", protocol=protocol, name=f"client1-{protocol}"),
+        office.client_daemon(2, "reneg-sec 0", protocol=protocol, name=f"client2-{protocol}"),
+    ]
+    server, client, other = daemons
+    connect(*daemons)
+    for daemon in daemons:
+        assert daemon.find("DCO device tun0 opened"), daemon.tail()
+    reach(client.namespace, SERVER_VPN.ipv4)
+    reach(other.namespace, SERVER_VPN.ipv4)
+    assert ping(client.namespace, SERVER_VPN.ipv6).complete
+    assert ping(client.namespace, CLIENT_VPN["client2"].ipv4).complete
+    assert ping(office.server, CLIENT_VPN["client1"].ipv4, size=1472).complete
+    assert iperf.measure(office.server, client.namespace, SERVER_VPN.ipv4, seconds=3).bytes > 0
+    # New keys have been agreed on over the connection that the data goes over.
+    server.wait("Data Channel: cipher", timeout=30, count=4)
+    assert ping(client.namespace, SERVER_VPN.ipv4).complete
+    assert ping(other.namespace, SERVER_VPN.ipv4).complete
+
+
+def test_tcp_client_killed(office: Office, daemons: list[Daemon]) -> None:
+    """The connection of a daemon that is killed closes: its peer goes, and the next one comes."""
+    daemons += [
+        office.server_daemon(protocol="tcp4", name="server-killed"),
+        office.client_daemon(1, protocol="tcp4", name="client1-killed"),
+    ]
+    server, client = daemons
+    connect(*daemons)
+    reach(client.namespace, SERVER_VPN.ipv4)
+    control = Control(office.server)
+    index = office.server.index("tun0")
+    assert len(control.peers(index)) == 1
+    end(client)
+    waiting.until(lambda: not control.peers(index), "the peer to go", 10)
+    control.close()
+    client.start()
+    client.wait_ready()
+    reach(client.namespace, SERVER_VPN.ipv4)
+    assert server.is_running()
+
+
+def test_tcp_server_restarts(office: Office, daemons: list[Daemon]) -> None:
+    """The client's connection is reset under it: the kernel ends the peer, the daemon connects again."""
+    daemons += [
+        office.server_daemon(protocol="tcp4", name="server-restarts"),
+        office.client_daemon(1, protocol="tcp4", name="client1-restarts"),
+    ]
+    server, client = daemons
+    connect(*daemons)
+    reach(client.namespace, SERVER_VPN.ipv4)
+    end(server)
+    server.start()
+    server.wait_ready()
+    client.wait("Initialization Sequence Completed", timeout=45, count=2)
+    reach(client.namespace, SERVER_VPN.ipv4)
+    assert server.is_running() and client.is_running()

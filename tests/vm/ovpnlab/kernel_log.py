@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from . import command
 
 COMPLAINTS = re.compile(
     "|".join(
@@ -39,6 +42,19 @@ _CLEAR_WARN_ONCE = Path("/sys/kernel/debug/clear_warn_once")
 _FAULTS = 1 << 5 | 1 << 7 | 1 << 9 | 1 << 14
 
 
+@functools.cache
+def _mount_debugfs() -> None:
+    if not _CLEAR_WARN_ONCE.exists():
+        command.run("mount", "-t", "debugfs", "debugfs", "/sys/kernel/debug", check=False)
+
+
+def _forget_what_was_said_once() -> None:
+    """Let WARN_ONCE warn again: what a fault does in each test is each test's failure."""
+    _mount_debugfs()
+    with contextlib.suppress(OSError):
+        _CLEAR_WARN_ONCE.write_text("1\n")
+
+
 def _taint() -> int:
     return int(Path("/proc/sys/kernel/tainted").read_text())
 
@@ -59,9 +75,7 @@ class KernelLog:
     """The kernel log from the moment that this object is made."""
 
     def __init__(self) -> None:
-        # What the kernel says only once, it shall say once for each of us.
-        with contextlib.suppress(OSError):
-            _CLEAR_WARN_ONCE.write_text("1\n")
+        _forget_what_was_said_once()
         self._fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         os.lseek(self._fd, 0, os.SEEK_END)
         self._taint = _taint()
