@@ -11,9 +11,10 @@ import pytest
 from conftest import Refused
 from ovpnlab import command, link, module, waiting
 from ovpnlab.family import KeyPair, Reason, Removals
-from ovpnlab.interface import Interface, udp_socket
+from ovpnlab.interface import Interface
 from ovpnlab.namespace import Namespace
 from ovpnlab.netlink import attribute
+from ovpnlab.network import cable
 from ovpnlab.ping import ping
 
 OVERHEAD = 24 + 8 + 40  # DATA_V2, UDP, IPv6
@@ -210,19 +211,26 @@ def test_moved_interface_keeps_its_tunnel(alpha: Namespace, tunnel: list[Interfa
 
 
 @pytest.mark.smoke
+@pytest.mark.parametrize("mode", [link.MODE_P2P, link.MODE_MP])
 def test_namespace_exit_takes_interface_and_peers(
-    beta: Namespace, tunnel: list[Interface]
+    alpha: Namespace, beta: Namespace, mode: int
 ) -> None:
-    """The namespace dies with the tunnel in it; its sockets are free again."""
-    other = Namespace("gamma")
-    sock = udp_socket(other, "127.0.0.1")
-    end = Interface(other, None, "10.9.0.1/24")
-    end.control.new_peer(end.index, 1, sock, ("127.0.0.1", 9))
-    end.control.close()
-    sock.close()
-    other.close()
-    # The namespace is taken down in the kernel's own time.
-    waiting.until(lambda: module.users() == 0, "nothing holds the module", timeout=10)
+    """A namespace dies with an interface, its peer and their socket in it.
+
+    The kernel takes namespaces down one after the other: if this one stuck, a second
+    one would not go either.
+    """
+    for name in ("gamma", "delta"):
+        other = Namespace(name)
+        cable(alpha, "probe", (), other, "eth0", ())
+        if name == "gamma":
+            end = Interface(other, "127.0.0.1", "10.9.0.1/24", mode=mode)
+            end.add_peer(1, ("127.0.0.1", 9), KeyPair.random(), ipv4="10.9.0.2")
+            assert ping(other, "10.9.0.2", count=1, wait=0.1).received == 0
+            end.control.close()
+            end.transport.close()
+        other.close()
+        alpha.wait_gone("probe", timeout=10)
 
 
 def test_namespace_exit_under_traffic(beta: Namespace, alpha: Namespace) -> None:

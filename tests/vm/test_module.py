@@ -93,9 +93,7 @@ def test_unload_takes_interfaces_along() -> None:
         namespace.close()
 
 
-def test_unload_takes_a_tunnel_along(
-    alpha: Namespace, beta: Namespace
-) -> None:
+def test_unload_takes_a_tunnel_along(alpha: Namespace, beta: Namespace) -> None:
     """Both ends are in use by traffic when the module is asked to go."""
     module.load()
     removals = Removals(alpha)

@@ -347,9 +347,7 @@ def test_new_peer_udp4(mp: Interface) -> None:
 def test_new_peer_udp6(alpha: Namespace, mp: Interface) -> None:
     with udp_socket(alpha, "2001:db8::1") as sock:
         remote = ("2001:db8::2", 1194)
-        mp.control.new_peer(
-            mp.index, 6, sock, remote, "10.8.0.6", None, local_ip="2001:db8::1"
-        )
+        mp.control.new_peer(mp.index, 6, sock, remote, "10.8.0.6", None, local_ip="2001:db8::1")
         found = mp.peer(6)
         assert found.remote == remote
         assert (found.ipv4, found.ipv6) == ("10.8.0.6", None)
@@ -520,9 +518,8 @@ def test_new_peer_unfit_socket(
             sock = OTHER_SOCKETS[kind]()
     except OSError as error:
         pytest.skip(f"this kernel has no such socket: {error}")
-    with sock:
-        with refused(errno.EOPNOTSUPP):
-            steady.control.new_peer(steady.index, 6, sock, REMOTE, "10.8.0.6")
+    with sock, refused(errno.EOPNOTSUPP):
+        steady.control.new_peer(steady.index, 6, sock, REMOTE, "10.8.0.6")
 
 
 @pytest.mark.differs_from_c("every unfit socket is ENOTSOCK")
@@ -590,7 +587,9 @@ def test_new_peer_socket_of_another_interface(
 
 
 @pytest.mark.differs_from_c("it looks at sk_user_data only")
-def test_new_peer_socket_of_another_user(refused: Refused, alpha: Namespace, steady: Interface) -> None:
+def test_new_peer_socket_of_another_user(
+    refused: Refused, alpha: Namespace, steady: Interface
+) -> None:
     """A socket that IPsec uses for its encapsulation is not ours to take."""
     udp_encap, espinudp = 100, 2
     with udp_socket(alpha, "192.0.2.1") as sock:
@@ -837,9 +836,7 @@ GOOD_TAIL = attribute(KeyDirection.NONCE_TAIL, bytes(8))
 
 
 @pytest.mark.parametrize("direction", ["ENCRYPT_KEY", "DECRYPT_KEY"])
-def test_new_key_malformed_direction(
-    refused: Refused, steady: Interface, direction: str
-) -> None:
+def test_new_key_malformed_direction(refused: Refused, steady: Interface, direction: str) -> None:
     for content in (
         [],
         [GOOD_KEY],

@@ -165,9 +165,8 @@ def test_big_packets(pair: Callable, version: int) -> None:
 def test_all_sizes(interface: MakeInterface, endpoint: MakeEndpoint) -> None:
     """No length of packet is special, nor that at which the outer one is fragmented."""
     wire = endpoint(interface(mtu=1500), 1, "10.8.0.2")
-    sequence = 0
-    for size in [*range(0, 66), *range(1300, 1368, 5), *range(1404, 1473, 2)]:
-        sequence += 1
+    sizes = [*range(0, 66), *range(1300, 1368, 5), *range(1404, 1473, 2)]
+    for sequence, size in enumerate(sizes, start=1):
         data = os.urandom(size)
         wire.send(packet.echo_request("10.8.0.2", "10.8.0.1", sequence, data))
         reply = wire.receive_reply(sequence)
@@ -634,9 +633,7 @@ def test_given_local_address_is_used(
     keys = KeyPair.random()
     wire = Endpoint(beta, "192.0.2.2", ("192.0.2.3", port), 1, keys)
     stack.callback(wire.close)
-    end.control.new_peer(
-        *(end.index, 1, sock, wire.address, "10.8.0.2"), local_ip="192.0.2.3"
-    )
+    end.control.new_peer(*(end.index, 1, sock, wire.address, "10.8.0.2"), local_ip="192.0.2.3")
     end.add_key(1, keys.flipped())
     with end.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
         sender.sendto(b"x", ("10.8.0.2", 9))

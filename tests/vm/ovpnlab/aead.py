@@ -24,18 +24,16 @@ def _library() -> ctypes.CDLL:
     library.EVP_CIPHER_CTX_new.restype = pointer
     library.EVP_CIPHER_CTX_free.argtypes = [pointer]
     library.EVP_CIPHER_CTX_ctrl.argtypes = [pointer, ctypes.c_int, ctypes.c_int, pointer]
-    init = [pointer, pointer, pointer, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_int]
-    library.EVP_CipherInit_ex.argtypes = init
-    update = [pointer, pointer, ctypes.POINTER(ctypes.c_int), ctypes.c_char_p, ctypes.c_int]
-    library.EVP_CipherUpdate.argtypes = update
-    library.EVP_CipherFinal_ex.argtypes = [pointer, pointer, ctypes.POINTER(ctypes.c_int)]
+    text, number, numbers = ctypes.c_char_p, ctypes.c_int, ctypes.POINTER(ctypes.c_int)
+    library.EVP_CipherInit_ex.argtypes = [pointer, pointer, pointer, text, text, number]
+    library.EVP_CipherUpdate.argtypes = [pointer, pointer, numbers, text, number]
+    library.EVP_CipherFinal_ex.argtypes = [pointer, pointer, numbers]
     return library
 
 
 def _cipher(key: bytes, chacha: bool) -> int:
-    if chacha:
-        return _library().EVP_chacha20_poly1305()
-    return getattr(_library(), f"EVP_aes_{len(key) * 8}_gcm")()
+    name = "chacha20_poly1305" if chacha else f"aes_{len(key) * 8}_gcm"
+    return int(getattr(_library(), f"EVP_{name}")())
 
 
 def _process(

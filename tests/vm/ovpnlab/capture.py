@@ -34,9 +34,7 @@ OPCODES = {
 class Capture:
     """The packets that match a filter while the context lasts."""
 
-    def __init__(
-        self, namespace: Namespace, interface: str, expression: str, file: Path
-    ) -> None:
+    def __init__(self, namespace: Namespace, interface: str, expression: str, file: Path) -> None:
         self._namespace = namespace
         self._argv = ["tcpdump", "-i", interface, "-n", "-U", "-s", "256"]
         self._argv += ["--immediate-mode", "-Z", "root"]

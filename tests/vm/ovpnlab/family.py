@@ -183,9 +183,7 @@ class KeyPair:
     cipher: Cipher = Cipher.AES_GCM
 
     @classmethod
-    def random(
-        cls, key_id: int = 0, cipher: Cipher = Cipher.AES_GCM, size: int = 32
-    ) -> KeyPair:
+    def random(cls, key_id: int = 0, cipher: Cipher = Cipher.AES_GCM, size: int = 32) -> KeyPair:
         """Fresh keys."""
         return cls(Key.random(size), Key.random(size), key_id, cipher)
 
@@ -359,9 +357,7 @@ class Control:
         """Remove a peer, as OpenVPN asks for it."""
         self.request(Command.DEL_PEER, index, u32(DelPeer.PEER_ID, peer_id))
 
-    def new_key(
-        self, index: int, peer_id: int, keys: KeyPair, slot: int = Slot.PRIMARY
-    ) -> None:
+    def new_key(self, index: int, peer_id: int, keys: KeyPair, slot: int = Slot.PRIMARY) -> None:
         """Install a key."""
         self.request(
             Command.NEW_KEY,

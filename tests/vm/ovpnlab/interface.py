@@ -47,8 +47,8 @@ class Interface:
     @property
     def address(self) -> tuple[str, int]:
         """The outer address and port."""
-        assert self.socket is not None
-        return self.socket.getsockname()[:2]
+        host, port, *_ = self.transport.getsockname()
+        return host, port
 
     @property
     def transport(self) -> socket.socket:

@@ -58,7 +58,8 @@ _IFINFOMSG = struct.Struct("=BxHiII")
 
 
 def _number(payload: bytes) -> int:
-    return struct.unpack("=I", payload)[0]
+    number: int = struct.unpack("=I", payload)[0]
+    return number
 
 
 @dataclass(frozen=True)
@@ -172,4 +173,3 @@ def get(namespace: Namespace, name: str) -> Link:
         data=parse(info.get(IFLA_INFO_DATA, b"")),
         statistics=dict(zip(_STATISTICS, struct.unpack_from("=8Q", found[IFLA_STATS64]))),
     )
-

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Self
 
 NLMSG_ERROR = 2
 NLMSG_DONE = 3
@@ -164,7 +165,7 @@ class NetlinkSocket:
         self.timeout = timeout
         self._sequence = int(time.time()) & 0xFFFFFF
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -23,8 +23,7 @@ def cable(
 ) -> None:
     """Join two namespaces with a veth pair that is up and has its addresses."""
     one.ip(
-        f"link add {one_interface} type veth"
-        f" peer name {other_interface} netns {other.name}",
+        f"link add {one_interface} type veth peer name {other_interface} netns {other.name}",
         *_addresses(one_interface, one_addresses),
         f"link set {one_interface} up",
     )

@@ -153,4 +153,3 @@ def _credentials(pki: Pki, identity: Identity) -> list[str]:
         f"cert {identity.certificate}",
         f"key {identity.key}",
     ]
-

@@ -14,7 +14,7 @@ UDP = 17
 
 def _checksum(data: bytes) -> int:
     data += bytes(len(data) % 2)
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)
     return ~total & 0xFFFF
@@ -71,7 +71,7 @@ class Parsed:
     @property
     def echo_sequence(self) -> int:
         """The sequence number of an echo request or reply."""
-        return struct.unpack_from("!H", self.payload, 6)[0]
+        return int.from_bytes(self.payload[6:8])
 
 
 def parse(packet: bytes) -> Parsed:

@@ -45,26 +45,26 @@ def ping(
     still be coming up.
     """
     argv = ["ping", "-n", "-c", str(count), "-s", str(size), "-i", str(interval)]
-    argv += ["-W", str(wait), "-w", str(round(count * interval + wait) + 1)]
+    argv += ["-W", str(wait)]
     if source:
         argv += ["-I", source]
     if not fragment:
         argv += ["-M", "do"]
     for _ in range(attempts):
         output = namespace.run(*argv, to, timeout=count * interval + wait + 15, check=False)
-        result = _parse(argv, output, count)
+        result = _parse(argv, output)
         if result.complete:
             break
     return result
 
 
-def _parse(argv: list[str], output: str, count: int) -> Ping:
+def _parse(argv: list[str], output: str) -> Ping:
     totals = re.search(r"(\d+) packets transmitted, (\d+) received", output)
     if not totals:
         raise CommandFailed(argv, 2, output)
     average = re.search(r"= [\d.]+/([\d.]+)/", output)
     return Ping(
-        sent=max(int(totals[1]), count),
+        sent=int(totals[1]),
         received=int(totals[2]),
         average_ms=float(average[1]) if average else 0.0,
         output=output,

@@ -68,9 +68,7 @@ class Pki:
 
     def _issue(self, name: str, extensions: str, issuer: Identity | None) -> Identity:
         made = Identity(name, self._directory / f"{name}.crt", self._directory / f"{name}.key")
-        signed_by = (
-            ["-CA", str(issuer.certificate), "-CAkey", str(issuer.key)] if issuer else []
-        )
+        signed_by = ["-CA", str(issuer.certificate), "-CAkey", str(issuer.key)] if issuer else []
         command.run(
             *("openssl", "req", "-x509", "-config", str(self._config), "-extensions", extensions),
             *("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-noenc"),

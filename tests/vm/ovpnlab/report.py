@@ -67,6 +67,4 @@ class Report:
             print(f"{row.check.ljust(width)}  {result}  {row.figure}".rstrip())
         print(rule)
         passed = len(self.rows) - len(self.failures)
-        print(
-            f"{passed} of {len(self.rows)} checks passed, in {self.seconds:.0f} s", flush=True
-        )
+        print(f"{passed} of {len(self.rows)} checks passed, in {self.seconds:.0f} s", flush=True)

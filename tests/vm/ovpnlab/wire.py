@@ -17,6 +17,7 @@ OVERHEAD = 24
 KEEPALIVE = bytes.fromhex("2a187bf3641eb4cb07ed2d0a981fc748")
 EXIT_NOTIFICATION = bytes.fromhex("287f346bd4ef7a812d56b8d3afc5459c06")
 
+
 @dataclass(frozen=True)
 class Data:
     """A DATA_V2 packet that was received."""
@@ -38,7 +39,9 @@ class Data:
         return packet.parse(self.inner)
 
 
-def seal(key: Key, cipher: Cipher, key_id: int, peer_id: int, packet_id: int, inner: bytes) -> bytes:
+def seal(
+    key: Key, cipher: Cipher, key_id: int, peer_id: int, packet_id: int, inner: bytes
+) -> bytes:
     """A DATA_V2 packet."""
     head = struct.pack("!II", DATA_V2 << 27 | key_id << 24 | peer_id, packet_id)
     nonce = head[4:] + key.nonce_tail
