@@ -109,14 +109,13 @@ if [ "$(id -u)" != 0 ]; then
 	namespaces+=(--user --map-root-user --map-auto)
 fi
 
-# Where host-setup puts virtme-ng if Debian does not have it.
-vng_home=$cache/virtme-ng
+# Where host-setup puts virtme-ng, in the version that scripts/vm knows how to call.
+vng_version=1.42
+vng_home=$cache/virtme-ng-$vng_version
 
 # Prints the path of virtme-ng's command, if it is installed.
 vng_path() {
 	if [ -x "$vng_home/bin/vng" ]; then
 		echo "$vng_home/bin/vng"
-	else
-		command -v vng || true
 	fi
 }
