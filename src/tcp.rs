@@ -51,7 +51,7 @@ impl Stream for Socket {
         match tcp_frame::frame(available) {
             Ok(Frame::NeedMore) => Ok(None),
             Ok(Frame::Total(len)) => Ok(Some(u32::try_from(len).map_err(|_| EMSGSIZE)?)),
-            Err(tcp_frame::EmptyFrame) => Err(EPROTO),
+            Err(tcp_frame::EmptyFrame) => Err(EINVAL),
         }
     }
 
