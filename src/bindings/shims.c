@@ -24,11 +24,6 @@ void ovpn_shim_init_rcu_work(struct rcu_work *work, work_func_t func)
 	INIT_RCU_WORK(work, func);
 }
 
-void ovpn_shim_init_work(struct work_struct *work, work_func_t func)
-{
-	INIT_WORK(work, func);
-}
-
 void ovpn_shim_init_delayed_work(struct delayed_work *work, work_func_t func)
 {
 	INIT_DELAYED_WORK(work, func);

@@ -19,7 +19,6 @@ struct strparser;
 struct udp_tunnel_sock_cfg;
 
 void ovpn_shim_init_rcu_work(struct rcu_work *work, work_func_t func);
-void ovpn_shim_init_work(struct work_struct *work, work_func_t func);
 void ovpn_shim_init_delayed_work(struct delayed_work *work, work_func_t func);
 
 int ovpn_shim_rhltable_init(struct rhltable *table,
