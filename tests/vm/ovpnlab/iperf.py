@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from . import command, waiting
 from .command import CommandFailed
@@ -42,19 +43,32 @@ def measure(
 
     `amount` (such as "4M") sends so much instead of for so long.
     """
-    listener = server.start("iperf3", "--server", "--one-off", "--bind", address)
+    options = ["--parallel", str(streams)]
+    options += ["--bytes", amount] if amount else ["--time", str(seconds)]
+    options += ["--reverse"] if reverse else []
+    report, _ = reports(server, client, address, options, 60 if amount else seconds + 25)
+    got = report["end"]["sum_received"]
+    return Throughput(got["bits_per_second"] / 1e6, got["bytes"], got["seconds"])
+
+
+def reports(
+    server: Namespace,
+    client: Namespace,
+    address: str,
+    options: list[str],
+    limit: float,
+    interval: float = 1,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Run iperf3 with any options; what the client and what the server say of it."""
+    common = ["iperf3", "--json", "--interval", str(interval)]
+    listener = server.start(*common, "--server", "--one-off", "--bind", address)
     try:
         _wait_listening(server)
-        argv = ["iperf3", "--json", "--client", address, "--parallel", str(streams)]
-        argv += ["--connect-timeout", "8000"]
-        argv += ["--bytes", amount] if amount else ["--time", str(seconds)]
-        argv += ["--reverse"] if reverse else []
-        limit = 60 if amount else seconds + 25
+        argv = [*common, "--client", address, "--connect-timeout", "8000", *options]
         report = json.loads(client.run(*argv, timeout=limit, check=False))
         if "error" in report:
             raise CommandFailed(argv, 1, report["error"])
-        got = report["end"]["sum_received"]
-        return Throughput(got["bits_per_second"] / 1e6, got["bytes"], got["seconds"])
+        return report, json.loads(listener.communicate(timeout=10)[0])
     finally:
         command.stop(listener)
 

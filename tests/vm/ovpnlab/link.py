@@ -94,14 +94,15 @@ def create(
     mode: int | None = None,
     data: bytes | None = None,
     mtu: int | None = None,
+    kind: str = KIND,
 ) -> int:
-    """Make an `ovpn-dco` interface and return its index.
+    """Make an `ovpn-dco` interface, or one of another kind, and return its index.
 
     `data` replaces the whole content of IFLA_INFO_DATA, for malformed requests.
     """
     if data is None and mode is not None:
         data = u8(IFLA_OVPN_MODE, mode)
-    info = text(IFLA_INFO_KIND, KIND)
+    info = text(IFLA_INFO_KIND, kind)
     if data is not None:
         info += nested(IFLA_INFO_DATA, data)
     request = _message() + text(IFLA_IFNAME, name) + nested(IFLA_LINKINFO, info)

@@ -18,9 +18,9 @@ def path() -> Path:
     return Path(os.environ["OVPN_DCO_KO"])
 
 
-def info(field: str) -> list[str]:
+def info(field: str, file: Path | None = None) -> list[str]:
     """What `modinfo` says of the file, one value a line."""
-    return command.run("modinfo", "-F", field, str(path())).split("\n")[:-1]
+    return command.run("modinfo", "-F", field, str(file or path())).split("\n")[:-1]
 
 
 def is_loaded() -> bool:
@@ -39,15 +39,16 @@ def users() -> int:
 
 
 @functools.cache
-def _load_dependencies() -> None:
-    for dependency in filter(None, ",".join(info("depends")).split(",")):
+def _load_dependencies(file: Path) -> None:
+    for dependency in filter(None, ",".join(info("depends", file)).split(",")):
         command.run("modprobe", dependency)
 
 
-def load() -> None:
-    """Load the module from its file, after the modules that it depends on."""
-    _load_dependencies()
-    command.run("insmod", str(path()))
+def load(file: Path | None = None) -> None:
+    """Load the module, or another build of it, after the modules that it depends on."""
+    file = file or path()
+    _load_dependencies(file)
+    command.run("insmod", str(file))
 
 
 def unload(timeout: float = 10) -> None:
