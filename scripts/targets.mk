@@ -4,13 +4,21 @@
 # machine, both made in ~/.cache/ovpn-dco. KERNEL=7.2 chooses another series of trixie-backports,
 # DEBUG=1 the module with debug messages.
 
-.PHONY: demo check vm
+.PHONY: demo check vm bench bench-smp
 demo:
 	@scripts/demo
 
 # Closes with the line `N passed, N failed`.
 check:
 	@scripts/check
+
+# The module and its rivals side by side: a table with ratios, JSON and a chart. One CPU, and a clock
+# that counts instructions; bench-smp: two CPUs, and the time that passes.
+bench:
+	@scripts/bench
+
+bench-smp:
+	@scripts/bench --smp
 
 # A shell in the virtual machine, with the module loaded.
 vm:
