@@ -12,5 +12,6 @@ One noun per file:
     record       the figures of a run, as a table and as JSON
     chart        the figures as a drawing
     profile      where the instructions go
+    batch        many netlink requests at once
     scale        many peers
 """

@@ -12,7 +12,6 @@ from ovpnlab.family import Key, KeyPair
 from ovpnlab.namespace import Namespace
 from ovpnlab.netlink import (
     CTRL_ATTR_FAMILY_ID,
-    NLM_F_DUMP,
     GenericSocket,
     attribute,
     nested,
@@ -104,11 +103,6 @@ class Control:
             _direction(KeyConf.DECRYPT_DIR, keys.decrypt),
         ]
         self._send(Command.KEY_NEW, u32(Top.IFINDEX, index), nested(Top.KEYCONF, *nest))
-
-    def count_peers(self, index: int) -> int:
-        """Dump the peers; how many there are."""
-        request = u32(Top.IFINDEX, index)
-        return len(self.socket.command(self.family, Command.PEER_GET, request, NLM_F_DUMP))
 
     def _send(self, command: Command, *attributes: bytes) -> None:
         self.socket.command(self.family, command, b"".join(attributes))

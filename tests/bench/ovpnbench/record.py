@@ -35,12 +35,14 @@ class Record:
         content = json.loads(file.read_text())
         return cls(content["conditions"], content["runs"])
 
-    def value(self, load: str, rival: str, cipher: str, transport: str) -> float | None:
+    def value(
+        self, load: str, rival: str, cipher: str, transport: str, figure: str = "value"
+    ) -> float | None:
         """The median of the runs of one kind; what has no cipher stands in every row."""
         if rival == "none":
             cipher = transport = ""
         values = [
-            run["value"]
+            run[figure]
             for run in self.runs
             if (run["load"], run["rival"], run["cipher"], run["transport"])
             == (load, rival, cipher, transport)
@@ -67,11 +69,11 @@ class Record:
         rivals = self.rivals()
         lines = [["outer", "cipher", "traffic", "unit", *(RIVALS[name].title for name in rivals)]]
         for transport, cipher, load in self.rows():
-            ours = self.value(load, "ours", cipher, transport)
-            cells = [transport, cipher, LOADS[load].title, LOADS[load].unit]
-            for name in rivals:
-                cells.append(_cell(load, name, self.value(load, name, cipher, transport), ours))
-            lines.append(cells)
+            for figure, title in LOADS[load].titles.items():
+                values = [self.value(load, name, cipher, transport, figure) for name in rivals]
+                ours = values[rivals.index("ours")] if "ours" in rivals else None
+                cells = [_cell(load, *each, ours) for each in zip(rivals, values)]
+                lines.append([transport, cipher, title, LOADS[load].unit, *cells])
         return _aligned(lines)
 
 

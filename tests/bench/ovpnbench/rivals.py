@@ -169,13 +169,13 @@ def tunnel(variant: Variant) -> Iterator[Site]:
         yield site
 
 
-def prepare() -> None:
+def prepare(*programs: tuple[str, ...]) -> None:
     """Run each program once and load the rivals' modules, without a time limit.
 
     A machine that counts instructions lets time fly while it waits for a file of the host:
     any time limit would pass in a moment. What was read once stays in memory.
     """
-    for argv in PROGRAMS:
+    for argv in (*PROGRAMS, *programs):
         command.run(*argv, timeout=HOURS, check=False)
     command.run("modprobe", "-a", *MODULES, timeout=HOURS)
 

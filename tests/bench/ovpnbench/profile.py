@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Where the instructions go: perf's samples of the whole machine while a load runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from ovpnlab import command
+
+from .load import LOADS
+from .site import Site
+
+# The clock counts instructions, one a nanosecond: a sample for every 100,000 of them.
+PERIOD = 100_000
+TOP = 60
+
+# Run once beforehand, so that what it reads from the host is in memory; see rivals.prepare.
+PERF = (
+    ("perf", "record", "-B", "-a", "-e", "cpu-clock", "-o", "/tmp/perf.data", "true"),
+    ("perf", "report", "--stdio", "-i", "/tmp/perf.data"),
+)
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A function and its share of all samples, in percent."""
+
+    name: str
+    module: str
+    share: float
+
+
+def profile(site: Site, load: str, seconds: int, file: Path) -> list[Symbol]:
+    """Run a load under perf; the samples stay in `file`, the functions are sorted by share."""
+    recorder = subprocess.Popen(
+        ["perf", "record", "-B", "-a", "-e", "cpu-clock", "-c", str(PERIOD), "-o", str(file)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        LOADS[load].measure(site, seconds)
+    finally:
+        recorder.send_signal(2)
+        output, _ = recorder.communicate(timeout=600)
+    if not file.exists():
+        raise RuntimeError(f"perf recorded nothing: {output}")
+    return symbols(file)
+
+
+def symbols(file: Path) -> list[Symbol]:
+    """The functions in what perf recorded."""
+    report = command.run(
+        *("perf", "report", "--stdio", "-i", str(file), "--sort", "dso,symbol"),
+        *("--percent-limit", "0.02", "-w", "20,120"),
+        timeout=36000,
+    )
+    found = []
+    for line in report.splitlines():
+        match = re.match(r"\s+([\d.]+)%\s+(\S+)\s+\[[.kgu]\] (.*\S)", line)
+        if match:
+            found.append(Symbol(match[3], match[2].strip("[]"), float(match[1])))
+    if not found:
+        raise RuntimeError(f"perf reports no functions:\n{report[:2000]}")
+    return found
+
+
+def table(symbols_: list[Symbol], limit: int = TOP) -> str:
+    """The first functions, and the sum for each module and program."""
+    lines = [f"{s.share:6.2f} %  {s.module:<24} {s.name}" for s in symbols_[:limit]]
+    sums: dict[str, float] = {}
+    for symbol in symbols_:
+        sums[symbol.module] = sums.get(symbol.module, 0) + symbol.share
+    by_share = sorted(sums.items(), key=lambda item: -item[1])
+    lines += ["", *(f"{share:6.2f} %  {name}" for name, share in by_share if share >= 0.1)]
+    return "\n".join(lines)
