@@ -3,6 +3,7 @@
 
 One noun per file:
 
+    clock        time in a machine that counts instructions
     site         two namespaces joined by a cable
     rivals       the tunnels that are compared, ready to use
     kernel_ovpn  the kernel's own driver: generic netlink family `ovpn`

@@ -17,7 +17,7 @@ INTERVAL = 0.1
 WARM_UP = 0.2
 
 PINGS = 200
-PING_INTERVAL = 0.005
+PING_INTERVAL = 0.002
 
 
 @dataclass(frozen=True)

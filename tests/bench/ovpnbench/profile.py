@@ -17,12 +17,6 @@ from .site import Site
 PERIOD = 100_000
 TOP = 60
 
-# Run once beforehand, so that what it reads from the host is in memory; see rivals.prepare.
-PERF = (
-    ("perf", "record", "-B", "-a", "-e", "cpu-clock", "-o", "/tmp/perf.data", "true"),
-    ("perf", "report", "--stdio", "-i", "/tmp/perf.data"),
-)
-
 
 @dataclass(frozen=True)
 class Symbol:
