@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import select
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 
 from ovpnlab import command
 
@@ -27,22 +30,58 @@ class Symbol:
     share: float
 
 
+class Recorder:
+    """perf, which samples the whole machine while the context lasts, once it is ready."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+
+    def __enter__(self) -> Recorder:
+        commands, self._commands = os.pipe()
+        self._answers, answers = os.pipe()
+        self._process = subprocess.Popen(
+            [
+                *("perf", "record", "-B", "-a", "-e", "cpu-clock", "-c", str(PERIOD)),
+                *("-D", "-1", "--control", f"fd:{commands},{answers}", "-o", str(self._file)),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            pass_fds=(commands, answers),
+        )
+        os.close(commands)
+        os.close(answers)
+        self._say("enable")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._say("stop")
+                self._process.communicate(timeout=120)
+        finally:
+            command.stop(self._process)
+            os.close(self._commands)
+            os.close(self._answers)
+
+    def _say(self, what: str) -> None:
+        os.write(self._commands, f"{what}\n".encode())
+        ready, _, _ = select.select([self._answers], [], [], 120)
+        if not ready or not os.read(self._answers, 16).startswith(b"ack"):
+            command.stop(self._process)
+            raise RuntimeError(f"perf does not answer to `{what}`")
+
+
 def profile(site: Site, load: str, seconds: int, file: Path) -> list[Symbol]:
     """Run a load under perf; the samples stay in `file`, the functions are sorted by share."""
-    recorder = subprocess.Popen(
-        ["perf", "record", "-B", "-a", "-e", "cpu-clock", "-c", str(PERIOD), "-o", str(file)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    try:
+    with Recorder(file):
         LOADS[load].measure(site, seconds)
-    finally:
-        recorder.send_signal(2)
-        output, _ = recorder.communicate(timeout=600)
-    if not file.exists():
-        raise RuntimeError(f"perf recorded nothing: {output}")
     return symbols(file)
 
 
@@ -51,7 +90,7 @@ def symbols(file: Path) -> list[Symbol]:
     report = command.run(
         *("perf", "report", "--stdio", "-i", str(file), "--sort", "dso,symbol"),
         *("--percent-limit", "0.02", "-w", "20,120"),
-        timeout=36000,
+        timeout=600,
     )
     found = []
     for line in report.splitlines():
