@@ -11,10 +11,10 @@
 pub(crate) const PEEK_LEN: usize = V6_HEADER_LEN;
 
 /// The IPv4 header without options.
-const V4_HEADER_LEN: usize = 20;
+pub(crate) const V4_HEADER_LEN: usize = 20;
 
 /// The IPv6 header without extension headers.
-const V6_HEADER_LEN: usize = 40;
+pub(crate) const V6_HEADER_LEN: usize = 40;
 
 /// The version of an IP packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,10 +20,12 @@
 
 #![forbid(unsafe_code)]
 
+pub(crate) mod headers;
 pub(crate) mod ip;
 pub(crate) mod message;
 pub(crate) mod nonce;
 pub(crate) mod packet;
 pub(crate) mod packet_id;
 pub(crate) mod replay;
+pub(crate) mod segment;
 pub(crate) mod tcp_frame;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Host tests of the protocol layer: one file for each of `src/proto`, and `wire` for the whole
-//! packet.
+//! Host tests of the protocol layer: one file for each of `src/proto`, `wire` for the whole packet,
+//! and `inner` with the inner packets that several of them need.
 //!
 //! Without `cfg(test)` this crate is the layer alone, on `core`, as it stands in the kernel.
 
@@ -10,6 +10,10 @@
 #[path = "../../../src/proto/mod.rs"]
 mod proto;
 
+#[cfg(test)]
+mod headers;
+#[cfg(test)]
+mod inner;
 #[cfg(test)]
 mod ip;
 #[cfg(test)]
@@ -22,6 +26,8 @@ mod packet;
 mod packet_id;
 #[cfg(test)]
 mod replay;
+#[cfg(test)]
+mod segment;
 #[cfg(test)]
 mod tcp_frame;
 #[cfg(test)]
