@@ -22,6 +22,7 @@
 
 pub(crate) mod headers;
 pub(crate) mod ip;
+pub(crate) mod merge;
 pub(crate) mod message;
 pub(crate) mod nonce;
 pub(crate) mod packet;

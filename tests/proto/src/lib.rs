@@ -17,6 +17,8 @@ mod inner;
 #[cfg(test)]
 mod ip;
 #[cfg(test)]
+mod merge;
+#[cfg(test)]
 mod message;
 #[cfg(test)]
 mod nonce;
