@@ -97,7 +97,7 @@ pub(crate) struct Merged {
     pub(crate) fixed_id: bool,
     /// From the IP header to the TCP header.
     pub(crate) transport_offset: u16,
-    /// The first packet had CWR, and none after it.
+    /// The first packet had CWR, and none after it: `SKB_GSO_TCP_ECN`.
     pub(crate) ecn: bool,
 }
 
@@ -305,7 +305,8 @@ impl Merge {
 }
 
 /// Whether two headers differ in a bit of `mask`.
-#[inline]
+// Inlined it is a few instructions, with the mask in them.
+#[inline(always)]
 fn differ<const LEN: usize>(one: &[u8; LEN], other: &[u8; LEN], mask: &[u8; LEN]) -> bool {
     const { assert!(LEN % 4 == 0, "the header is made of whole words") };
 

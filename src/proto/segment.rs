@@ -70,6 +70,8 @@ enum Stream {
         seq: u32,
         /// The flags of the whole packet.
         flags: u8,
+        /// Those that only the first segment has.
+        first_only: u8,
     },
     Udp,
 }
@@ -135,6 +137,16 @@ impl Segmenter {
         })
     }
 
+    /// Leaves CWR on every segment, else only the first has it.
+    ///
+    /// For a packet of type `SKB_GSO_TCP_ACCECN`: with accurate ECN the flag is one bit of a counter.
+    pub(crate) fn with_cwr_on_all(mut self) -> Self {
+        if let Stream::Tcp { first_only, .. } = &mut self.transport {
+            *first_only = 0;
+        }
+        self
+    }
+
     /// The bytes of the headers of each segment.
     #[inline]
     pub(crate) fn header_len(&self) -> usize {
@@ -189,11 +201,14 @@ impl Segmenter {
             .wrapping_add(u64::from(transport_len.to_be()));
 
         match self.transport {
-            Stream::Tcp { seq, flags } => {
+            Stream::Tcp {
+                seq,
+                mut flags,
+                first_only,
+            } => {
                 let seq = seq.wrapping_add(segment.offset);
-                let mut flags = flags;
                 if segment.index != 0 {
-                    flags &= !flag::CWR;
+                    flags &= !first_only;
                 }
                 if !segment.last {
                     flags &= !(flag::FIN | flag::PSH);
@@ -282,6 +297,7 @@ fn take_tcp(header: &mut [u8]) -> Option<Stream> {
     let stream = Stream::Tcp {
         seq: u32::from_be_bytes([*seq_0, *seq_1, *seq_2, *seq_3]),
         flags: *flags,
+        first_only: flag::CWR,
     };
     for byte in [seq_0, seq_1, seq_2, seq_3, flags, sum_0, sum_1] {
         *byte = 0;
