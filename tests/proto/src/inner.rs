@@ -2,13 +2,15 @@
 
 //! Inner packets, put together and cut the slow and plain way.
 
+use proptest::prelude::*;
+
 /// The flags of the TCP header.
 pub(crate) mod flag {
-    pub(crate) const FIN: u8 = 0x01;
-    pub(crate) const PSH: u8 = 0x08;
-    pub(crate) const ACK: u8 = 0x10;
-    pub(crate) const ECE: u8 = 0x40;
-    pub(crate) const CWR: u8 = 0x80;
+    pub(crate) const FIN: u16 = 0x001;
+    pub(crate) const PSH: u16 = 0x008;
+    pub(crate) const ACK: u16 = 0x010;
+    pub(crate) const ECE: u16 = 0x040;
+    pub(crate) const CWR: u16 = 0x080;
 }
 
 /// All that can be chosen in the IP header.
@@ -38,7 +40,8 @@ pub(crate) enum Transport {
     Tcp {
         seq: u32,
         ack: u32,
-        flags: u8,
+        /// Twelve bits: the reserved ones as well.
+        flags: u16,
         window: u16,
         urgent: u16,
         options: Vec<u8>,
@@ -98,7 +101,7 @@ impl Inner {
         self
     }
 
-    pub(crate) fn with_flags(mut self, new: u8) -> Self {
+    pub(crate) fn with_flags(mut self, new: u16) -> Self {
         if let Transport::Tcp { flags, .. } = &mut self.transport {
             *flags = new;
         }
@@ -170,7 +173,8 @@ impl Inner {
                 (protocol, checksum_at) = (6, 16);
                 transport.extend(seq.to_be_bytes());
                 transport.extend(ack.to_be_bytes());
-                transport.extend([((20 + options.len()) as u8 / 4) << 4, *flags]);
+                let data_offset = (20 + options.len()) as u16 / 4;
+                transport.extend((data_offset << 12 | flags).to_be_bytes());
                 transport.extend(window.to_be_bytes());
                 transport.extend([0, 0]);
                 transport.extend(urgent.to_be_bytes());
@@ -242,6 +246,23 @@ impl Inner {
         network
     }
 
+    /// The headers of the packet as the stack has them before it is cut: in the place of the TCP
+    /// checksum is the sum over the pseudo-header.
+    pub(crate) fn merged_headers(&self, payload: &[u8]) -> Vec<u8> {
+        let mut headers = self.packet(payload);
+        headers.truncate(self.header_len());
+
+        let tcp_len = (self.header_len() - self.network_len() + payload.len()) as u16;
+        let addresses = match self.ip {
+            Ip::V4 { .. } => &headers[12..20],
+            Ip::V6 { .. } => &headers[8..40],
+        };
+        let sum = !checksum(&[addresses, &[0, 6], &tcp_len.to_be_bytes()]);
+        let at = self.network_len() + 16;
+        headers[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+        headers
+    }
+
     /// The packets that this one is to be cut into, with `mss` bytes of payload each.
     pub(crate) fn cut(&self, payload: &[u8], mss: usize, fixed_id: bool) -> Vec<Vec<u8>> {
         let count = payload.len().div_ceil(mss);
@@ -271,11 +292,85 @@ impl Inner {
     }
 }
 
+/// Any IP header with up to `options` words of options, if IPv4, among them no source route.
+pub(crate) fn any_ip(options: usize) -> impl Strategy<Value = Ip> {
+    let option = any::<u8>().prop_map(|byte| match byte {
+        131 | 137 => 0,
+        byte => byte,
+    });
+    let v4 = (
+        any::<(u8, u16, bool, u8)>(),
+        any::<([u8; 4], [u8; 4])>(),
+        prop::collection::vec(option, 0..=options * 4),
+    )
+        .prop_map(
+            |((tos, id, dont_fragment, ttl), (source, destination), mut options)| {
+                options.truncate(options.len() / 4 * 4);
+                Ip::V4 {
+                    tos,
+                    id,
+                    dont_fragment,
+                    ttl,
+                    source,
+                    destination,
+                    options,
+                }
+            },
+        );
+    let v6 = (
+        any::<(u8, u8)>(),
+        0..=0xf_ffffu32,
+        any::<([u8; 16], [u8; 16])>(),
+    )
+        .prop_map(
+            |((traffic_class, hop_limit), flow_label, (source, destination))| Ip::V6 {
+                traffic_class,
+                flow_label,
+                hop_limit,
+                source,
+                destination,
+            },
+        );
+
+    prop_oneof![v4, v6]
+}
+
+/// Any TCP header.
+pub(crate) fn any_tcp() -> impl Strategy<Value = Transport> {
+    (
+        any::<(u32, u32, u16, u16)>(),
+        0..=0xfffu16,
+        prop::collection::vec(any::<u8>(), 0..=40),
+    )
+        .prop_map(|((seq, ack, window, urgent), flags, mut options)| {
+            options.truncate(options.len() / 4 * 4);
+            Transport::Tcp {
+                seq,
+                ack,
+                flags,
+                window,
+                urgent,
+                options,
+            }
+        })
+}
+
 /// A payload in which no two places look the same.
 pub(crate) fn payload(len: usize) -> Vec<u8> {
     (0..len as u32)
         .map(|at| (at.wrapping_mul(0x9e37_79b1) >> 24) as u8)
         .collect()
+}
+
+/// The sum over a payload as the kernel has it.
+pub(crate) fn payload_sum(payload: &[u8]) -> u32 {
+    payload
+        .chunks(2)
+        .map(|word| {
+            let low = word.get(1).copied().unwrap_or(0);
+            u32::from(u16::from_ne_bytes([word[0], low]))
+        })
+        .sum()
 }
 
 /// The Internet checksum of RFC 1071 over parts that are each padded to whole words.
@@ -288,4 +383,27 @@ pub(crate) fn checksum(parts: &[&[u8]]) -> u16 {
         }
     }
     !(sum as u16)
+}
+
+/// As another implementation, Scapy, puts them together.
+#[test]
+fn packets_are_known() {
+    assert_eq!(
+        Inner::tcp_v4().packet(b"odd"),
+        [
+            0x45, 0x00, 0x00, 0x37, 0x12, 0x34, 0x40, 0x00, 0x40, 0x06, 0x14, 0x7b, 0x0a, 0x08,
+            0x00, 0x01, 0x0a, 0x08, 0x00, 0x02, 0x9c, 0x40, 0x14, 0x51, 0x01, 0x02, 0x03, 0x04,
+            0x05, 0x06, 0x07, 0x08, 0x80, 0x10, 0x01, 0xf6, 0xc8, 0xa1, 0x00, 0x00, 0x01, 0x01,
+            0x08, 0x0a, 0x00, 0x00, 0x01, 0x02, 0x00, 0x00, 0x03, 0x04, 0x6f, 0x64, 0x64,
+        ]
+    );
+    assert_eq!(
+        Inner::tcp_v6().udp().packet(b"odd"),
+        [
+            0x60, 0x01, 0x23, 0x45, 0x00, 0x0b, 0x11, 0x40, 0xfd, 0x00, 0x00, 0x00, 0x00, 0x00,
+            0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x01, 0xfd, 0x00, 0x00, 0x00,
+            0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x9c, 0x40,
+            0x14, 0x51, 0x00, 0x0b, 0x81, 0xdd, 0x6f, 0x64, 0x64,
+        ]
+    );
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-//! Host tests of the protocol layer: one file for each of `src/proto`, `wire` for the whole packet,
-//! and `inner` with the inner packets that several of them need.
+//! Host tests of the protocol layer: one file for each of `src/proto`, `wire` for the whole packet
+//! and `train` for whole trains of them, and `inner` with the inner packets that these need.
 //!
 //! Without `cfg(test)` this crate is the layer alone, on `core`, as it stands in the kernel.
 
@@ -32,6 +32,8 @@ mod replay;
 mod segment;
 #[cfg(test)]
 mod tcp_frame;
+#[cfg(test)]
+mod train;
 #[cfg(test)]
 mod wire;
 
