@@ -53,9 +53,13 @@ pub(crate) struct Interface {
 pub(crate) static LINK: LinkOps<Interface> = LinkOps::new(c"ovpn-dco");
 
 /// Bytes of the largest outer headers: IPv6 and UDP.
-const OUTER_HEADERS: u32 = 40 + 8;
+pub(crate) const OUTER_HEADERS: u32 = 40 + 8;
 const ETHERNET_MTU: u32 = 1500;
 const IP_MTU_MAX: u32 = 65535;
+
+/// What the stack may send as one packet: so much that, cut at the usual sizes, with the headers of all
+/// packets repeated and sealed, it still is one UDP packet for the link, of 64 KiB at most.
+const GSO_MAX: u32 = 61_000;
 
 impl Driver for Interface {
     const NAME: &'static CStr = c"ovpn-dco";
@@ -64,6 +68,7 @@ impl Driver for Interface {
         mtu: ETHERNET_MTU - OUTER_HEADERS - OVERHEAD as u32,
         max_mtu: IP_MTU_MAX - OUTER_HEADERS - OVERHEAD as u32,
         headroom: crate::abstractions::skb::HEADROOM,
+        gso_max: GSO_MAX,
     };
 
     fn link() -> &'static LinkOps<Self> {

@@ -3,13 +3,12 @@
 //! Keys and the two slots that a peer has for them.
 
 #[cfg(ovpn_dco_debug)]
-use crate::proto::packet::{OVERHEAD, TAG_LEN};
+use crate::proto::packet::{HEADER_LEN, OVERHEAD};
 use crate::{
     abstractions::{
         aead::{Aead, Workspace, Workspaces},
         memory,
         rcu::{Guard, RcuArc, RcuCell, RcuRef},
-        skb::{SkBuff, HEADROOM},
         softirq::BhDisabled,
     },
     config::{Cipher, KeyDirection, NewKey, Slot},
@@ -74,49 +73,67 @@ impl Direction {
         }
     }
 
-    /// Makes a packet with `header` of `inner`, which is only read.
+    /// Seals `packet` where it is: [`OVERHEAD`] bytes to be written, then the inner packet.
     #[inline]
     pub(crate) fn seal(
         &self,
         workspace: &mut Workspace,
         header: &DataHeader,
-        inner: &mut SkBuff,
-    ) -> Result<SkBuff> {
+        packet: &mut [u8],
+    ) -> Result {
+        *packet.first_chunk_mut().ok_or(EINVAL)? = header.encode();
         match &self.protection {
             Protection::Aead(aead) => {
-                let nonce = nonce(header.packet_id, &self.tail);
-                workspace.seal(aead, nonce, &header.encode(), inner, HEADROOM)
+                workspace.seal(aead, nonce(header.packet_id, &self.tail), packet)
             }
             #[cfg(ovpn_dco_debug)]
             Protection::None => {
-                let mut outer = inner.copy_with_room(OVERHEAD as u32)?;
-                outer.push(&[0; TAG_LEN])?;
-                outer.push(&header.encode())?;
-                Ok(outer)
+                let tag = packet.get_mut(HEADER_LEN..OVERHEAD).ok_or(EINVAL)?;
+                tag.fill(0);
+                Ok(())
             }
         }
     }
 
-    /// The inner packet of `outer`, if it is authentic.
+    /// Opens `packet` where it is, if it is authentic: the inner packet is behind [`OVERHEAD`] bytes.
     #[inline]
     pub(crate) fn open(
         &self,
         workspace: &mut Workspace,
         header: &DataHeader,
-        outer: SkBuff,
-    ) -> Result<SkBuff> {
+        packet: &mut [u8],
+    ) -> Result {
         match &self.protection {
             Protection::Aead(aead) => {
-                workspace.open(aead, nonce(header.packet_id, &self.tail), outer)
+                workspace.open(aead, nonce(header.packet_id, &self.tail), packet)
+            }
+            #[cfg(ovpn_dco_debug)]
+            Protection::None => packet.get(OVERHEAD..).map(|_| ()).ok_or(EINVAL),
+        }
+    }
+
+    /// As [`open`](Self::open), but only reads `packet`. The inner packet fills `to`, which is as
+    /// long; without success, what `to` holds is undefined.
+    #[inline]
+    pub(crate) fn open_to(
+        &self,
+        workspace: &mut Workspace,
+        header: &DataHeader,
+        packet: &[u8],
+        to: &mut [u8],
+    ) -> Result {
+        match &self.protection {
+            Protection::Aead(aead) => {
+                workspace.open_to(aead, nonce(header.packet_id, &self.tail), packet, to)
             }
             #[cfg(ovpn_dco_debug)]
             Protection::None => {
-                let mut inner = outer;
-                if inner.may_pull(OVERHEAD as u32) && inner.pull(OVERHEAD as u32) {
-                    Ok(inner)
-                } else {
-                    Err(EINVAL)
+                let inner = packet.get(OVERHEAD..).ok_or(EINVAL)?;
+                if inner.len() != to.len() {
+                    return Err(EINVAL);
                 }
+                to.copy_from_slice(inner);
+                Ok(())
             }
         }
     }

@@ -25,15 +25,18 @@ mod proto;
 mod refusal;
 mod route;
 mod rx;
+mod seal;
 mod socket;
 mod stats;
 mod tcp;
+mod train;
 mod tx;
 mod udp;
 
-use abstractions::{rtnl, workqueue::WorkQueue};
+use abstractions::{rtnl, udp_tunnel::Trains, workqueue::WorkQueue};
 use interface::{Interface, LINK};
 use kernel::{prelude::*, str::CStr};
+use socket::Socket;
 
 module! {
     type: OvpnDco,
@@ -59,6 +62,7 @@ const VERSION: &CStr =
 /// none can come, then what they left behind; that userspace is told of, so the family goes last.
 struct OvpnDco {
     _link: rtnl::Registration<Interface>,
+    _trains: Trains<Socket>,
     _work: WorkQueue,
     _family: netlink::Registration,
 }
@@ -71,6 +75,7 @@ impl kernel::Module for OvpnDco {
         tcp::OVERRIDES.fill();
         let work = WorkQueue::start()?;
         let family = netlink::register(module)?;
+        let trains = Trains::register()?;
         let link = LINK.register()?;
 
         pr_info!(
@@ -79,6 +84,7 @@ impl kernel::Module for OvpnDco {
         );
         Ok(Self {
             _link: link,
+            _trains: trains,
             _work: work,
             _family: family,
         })

@@ -9,7 +9,7 @@ use crate::{
     abstractions::{
         netdevice::NetDevice,
         rcu::Guard,
-        skb::{SkBuff, UdpAddresses},
+        skb::{Joined, SkBuff, UdpAddresses, Weight},
         socket::Kind,
         softirq::BhDisabled,
         time,
@@ -87,15 +87,17 @@ fn receive_data(
     if !skb.pull(offset) || (skb.len() as usize) < OVERHEAD {
         return None;
     }
-    let link_len = skb.len();
-    let inner = open(peer, &header, skb, guard, bh)?;
+    let link = Weight::one(skb.len());
+    let now = time::boottime_seconds();
+    let mut inner = open(peer, &header, skb, now, guard, bh)?;
 
-    accepted(peer, link_len, addresses.as_ref(), guard, bh);
-    deliver(peer, dev, inner, guard)
+    accepted(peer, link, addresses.as_ref(), now, guard, bh);
+    inner.set_weight(Weight::one(inner.len()));
+    deliver(peer, dev, inner, None, guard)
 }
 
 /// The peer that a packet claims to be from.
-fn find_peer<'g>(
+pub(crate) fn find_peer<'g>(
     socket: &Socket,
     header: &DataHeader,
     addresses: Option<&UdpAddresses>,
@@ -119,39 +121,50 @@ fn find_peer<'g>(
 fn open(
     peer: &Peer,
     header: &DataHeader,
-    skb: SkBuff,
+    mut skb: SkBuff,
+    now: u64,
     guard: &Guard,
     bh: &BhDisabled,
 ) -> Option<SkBuff> {
     let key = peer.keys.find(header.key_id, guard)?;
-    let inner = peer
-        .interface
-        .workspaces
-        .with(bh, |workspace| key.decrypt.open(workspace, header, skb))?
-        .ok()?;
 
-    key.accept(header.packet_id, time::boottime_seconds(), bh)
-        .ok()?;
-    Some(inner)
+    peer.interface.workspaces.with(bh, |workspace| {
+        if !skb.is_linear() || skb.linear_mut().is_none() {
+            // Somebody else has a view of these bytes, or they are scattered.
+            let copy = skb.copy_in_area(&mut workspace.pool).ok()?;
+            core::mem::replace(&mut skb, copy).consume();
+        }
+        let packet = skb.linear_mut()?;
+        key.decrypt.open(workspace, header, packet).ok()
+    })??;
+    key.accept(header.packet_id, now, bh).ok()?;
+    skb.pull(OVERHEAD as u32).then_some(skb)
 }
 
-/// Notes what an authentic packet tells about its peer.
-fn accepted(
+/// Notes what authentic packets tell about their peer. `now` is in seconds since boot.
+pub(crate) fn accepted(
     peer: &Peer,
-    link_len: u32,
+    link: Weight,
     addresses: Option<&UdpAddresses>,
+    now: u64,
     guard: &Guard,
     bh: &BhDisabled,
 ) {
-    peer.link.count_rx(link_len);
-    peer.keepalive.received(time::boottime_seconds());
+    peer.link.count_rx(link);
+    peer.keepalive.received(now);
     if let Some(addresses) = addresses {
         peer.heard_from(addresses, guard, bh);
     }
 }
 
-/// Hands an inner packet to the stack, if its source may be what it is.
-fn deliver(peer: &Peer, dev: &NetDevice, mut skb: SkBuff, guard: &Guard) -> Option<()> {
+/// Hands an inner packet to the stack, with the weight that it has, if its source may be what it is.
+pub(crate) fn deliver(
+    peer: &Peer,
+    dev: &NetDevice,
+    mut skb: SkBuff,
+    joined: Option<&Joined>,
+    guard: &Guard,
+) -> Option<()> {
     if !skb.may_pull(skb.len().min(ip::PEEK_LEN as u32)) {
         return None;
     }
@@ -171,10 +184,10 @@ fn deliver(peer: &Peer, dev: &NetDevice, mut skb: SkBuff, guard: &Guard) -> Opti
         return None;
     }
 
-    let len = skb.len();
-    if peer.interface.gro.receive(skb, dev, protocol) {
-        peer.vpn.count_rx(len);
-        dev.count_rx(len);
+    let weight = skb.weight();
+    if peer.interface.gro.receive(skb, dev, protocol, joined) {
+        peer.vpn.count_rx(weight);
+        dev.count_rx(weight);
     }
     Some(())
 }

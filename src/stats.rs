@@ -2,7 +2,7 @@
 
 //! What a peer has sent and received.
 
-use crate::config::Traffic;
+use crate::{abstractions::skb::Weight, config::Traffic};
 use kernel::sync::atomic::{Atomic, Relaxed};
 
 /// Counters of one side: the inner packets, or the outer payloads.
@@ -25,18 +25,18 @@ impl Counters {
         }
     }
 
-    /// Counts a packet of `bytes` that came.
+    /// Counts packets that came.
     #[inline]
-    pub(crate) fn count_rx(&self, bytes: u32) {
-        self.rx_bytes.add(i64::from(bytes), Relaxed);
-        self.rx_packets.add(1, Relaxed);
+    pub(crate) fn count_rx(&self, weight: Weight) {
+        self.rx_bytes.add(i64::from(weight.bytes), Relaxed);
+        self.rx_packets.add(i64::from(weight.packets), Relaxed);
     }
 
-    /// Counts `packets` with `bytes` in all that went.
+    /// Counts packets that went.
     #[inline]
-    pub(crate) fn count_tx(&self, packets: u32, bytes: u64) {
-        self.tx_bytes.add(bytes as i64, Relaxed);
-        self.tx_packets.add(i64::from(packets), Relaxed);
+    pub(crate) fn count_tx(&self, weight: Weight) {
+        self.tx_bytes.add(i64::from(weight.bytes), Relaxed);
+        self.tx_packets.add(i64::from(weight.packets), Relaxed);
     }
 
     /// The counters now.

@@ -30,12 +30,10 @@ pub(crate) static OVERRIDES: Overrides<Socket> = Overrides::new();
 const PATIENCE_MS: u32 = 100;
 const PATIENCE: i32 = 50;
 
-/// Puts a sealed packet into the stream of a peer's socket. Bottom halves disabled.
-pub(crate) fn send(socket: RcuRef<'_, Socket>, mut packet: SkBuff, bh: &BhDisabled) -> Result {
-    let prefix = tcp_frame::prefix(packet.len() as usize).ok_or(EMSGSIZE)?;
-
-    packet.push(&prefix)?;
-    tcp::send(socket, packet, bh)
+/// Puts sealed packets, each behind its length, into the stream of a peer's socket. Bottom halves
+/// disabled.
+pub(crate) fn send(socket: RcuRef<'_, Socket>, packets: SkBuff, bh: &BhDisabled) -> Result {
+    tcp::send(socket, packets, bh)
 }
 
 impl Stream for Socket {

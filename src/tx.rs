@@ -1,23 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! From the stack to a peer: route, segment, seal, send.
+//! From the stack to a peer: route, seal, send.
 
 use crate::{
     abstractions::{
         errno,
         netdevice::NetDevice,
         rcu::Guard,
-        skb::{SkBuff, SkBuffList},
+        skb::{SkBuff, SkBuffList, Weight},
         socket::Kind,
         softirq::BhDisabled,
         time,
     },
     interface::Interface,
     peer::Peer,
-    proto::{ip, packet::DataHeader},
-    route, tcp,
+    proto::{ip, packet::OVERHEAD},
+    route,
+    seal::seal,
+    tcp,
 };
-use kernel::prelude::*;
 
 /// `ETH_P_IP`, `ETH_P_IPV6`.
 pub(crate) const PROTOCOL_IPV4: u16 = 0x0800;
@@ -33,15 +34,11 @@ pub(crate) fn transmit(interface: &Interface, dev: &NetDevice, mut skb: SkBuff) 
         skb.tx_error();
         return;
     };
-    let Ok(packets) = segment(skb) else {
-        dev.count_tx_dropped();
-        return;
-    };
-    let sealed = seal(peer, dev, packets, &guard, &bh);
+    let sealed = seal(peer, dev, skb, &guard, &bh);
 
-    if sealed.packets != 0 {
-        peer.vpn.count_tx(sealed.packets, sealed.bytes);
-        dev.count_tx(sealed.packets, sealed.bytes as u32);
+    if sealed.inner.packets != 0 {
+        peer.vpn.count_tx(sealed.inner);
+        dev.count_tx(sealed.inner);
         send(peer, dev, sealed.outer, &guard, &bh);
     }
 }
@@ -67,79 +64,12 @@ fn find_peer<'g>(
     route::to_peer(interface, dev, skb, &addresses, guard)
 }
 
-/// Makes packets of a size that the tunnel carries, with their checksums in them.
-fn segment(mut skb: SkBuff) -> Result<SkBuffList> {
-    if skb.is_gso() {
-        return skb.segment();
-    }
-    skb.complete_checksum()?;
-    Ok(SkBuffList::of(skb))
-}
-
-/// Packets for the link.
-struct Sealed {
-    outer: SkBuffList,
-    /// How many inner packets they hold, with how many bytes.
-    packets: u32,
-    bytes: u64,
-}
-
-/// Encrypts packets under the peer's primary key. What can not be sealed is dropped and counted.
-fn seal(
-    peer: &Peer,
-    dev: &NetDevice,
-    mut packets: SkBuffList,
-    guard: &Guard,
-    bh: &BhDisabled,
-) -> Sealed {
-    let mut sealed = Sealed {
-        outer: SkBuffList::new(),
-        packets: 0,
-        bytes: 0,
-    };
-    let Some(key) = peer.keys.primary(guard) else {
-        while packets.pop().is_some() {
-            dev.count_tx_dropped();
-        }
-        return sealed;
-    };
-
-    peer.interface.workspaces.with(bh, |workspace| {
-        while let Some(mut inner) = packets.pop() {
-            let outer = key
-                .take_packet_ids(1)
-                .and_then(|mut ids| ids.next())
-                .ok_or(ERANGE)
-                .and_then(|packet_id| {
-                    let header = DataHeader {
-                        key_id: key.id,
-                        peer_id: peer.id,
-                        packet_id,
-                    };
-                    key.encrypt.seal(workspace, &header, &mut inner)
-                });
-            match outer {
-                Ok(mut outer) => {
-                    sealed.packets = sealed.packets.wrapping_add(1);
-                    sealed.bytes = sealed.bytes.wrapping_add(u64::from(inner.len()));
-                    outer.take_owner(&mut inner);
-                    inner.consume();
-                    sealed.outer.push(outer);
-                }
-                Err(_) => dev.count_tx_dropped(),
-            }
-        }
-    });
-    sealed
-}
-
 /// Sends sealed packets over the peer's transport.
 fn send(peer: &Peer, dev: &NetDevice, mut packets: SkBuffList, guard: &Guard, bh: &BhDisabled) {
-    let mut count: u32 = 0;
-    let mut bytes: u64 = 0;
+    let mut link = Weight::default();
 
     while let Some(packet) = packets.pop() {
-        let len = packet.len();
+        let inner = packet.weight();
         let sent = match (peer.socket.kind, peer.endpoint(guard)) {
             (Kind::Tcp, _) => tcp::send(peer.socket.borrow(guard), packet, bh),
             (_, Some(endpoint)) => endpoint.send(&peer.socket.sock, dev, packet, bh),
@@ -148,14 +78,17 @@ fn send(peer: &Peer, dev: &NetDevice, mut packets: SkBuffList, guard: &Guard, bh
         };
         match sent {
             Ok(()) => {
-                count = count.wrapping_add(1);
-                bytes = bytes.wrapping_add(u64::from(len));
+                let overhead = inner.packets.wrapping_mul(OVERHEAD as u32);
+                link.add(Weight {
+                    packets: inner.packets,
+                    bytes: inner.bytes.wrapping_add(overhead),
+                });
             }
             Err(_) => dev.count_tx_dropped(),
         }
     }
-    if count != 0 {
-        peer.link.count_tx(count, bytes);
+    if link.packets != 0 {
+        peer.link.count_tx(link);
         peer.keepalive.sent(time::boottime_seconds());
     }
 }
@@ -176,6 +109,6 @@ pub(crate) fn send_message(peer: &Peer, message: &[u8]) {
     if skb.extend_from_slice(message).is_err() {
         return;
     }
-    let sealed = seal(peer, dev, SkBuffList::of(skb), &guard, &bh);
+    let sealed = seal(peer, dev, skb, &guard, &bh);
     send(peer, dev, sealed.outer, &guard, &bh);
 }

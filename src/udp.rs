@@ -11,11 +11,16 @@ use crate::{
     config::Reason,
     rx,
     socket::Socket,
+    train,
 };
 
 impl Receiver for Socket {
     fn receive(&self, skb: SkBuff, guard: &Guard) -> Option<SkBuff> {
         rx::receive_datagram(self, skb, guard)
+    }
+
+    fn receive_train(&self, skb: SkBuff, offset: u32, size: u16, guard: &Guard) -> Option<SkBuff> {
+        train::receive(self, skb, offset, size, guard)
     }
 
     fn closed(this: RcuArc<Self>) {

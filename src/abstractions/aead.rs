@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Authenticated encryption with associated data, on socket buffers.
+//! Authenticated encryption with associated data.
 //!
 //! Only synchronous algorithms are used: one request a CPU then serves every packet, and a packet
 //! is done when the call returns.
@@ -8,9 +8,9 @@
 //! C headers: [`include/crypto/aead.h`](srctree/include/crypto/aead.h),
 //! [`include/linux/scatterlist.h`](srctree/include/linux/scatterlist.h)
 
-use super::{skb::SkBuff, softirq::BhDisabled};
+use super::{page_pool::PagePool, softirq::BhDisabled};
 use crate::bindings;
-use core::{mem::MaybeUninit, ptr, ptr::NonNull};
+use core::{ptr, ptr::NonNull};
 use kernel::{
     cpu::CpuId,
     error::{from_err_ptr, to_result},
@@ -32,8 +32,11 @@ pub const AAD_LEN: u32 = 8;
 /// # Invariants
 ///
 /// Points to a synchronous `crypto_aead` that is owned, has its key set, takes nonces of
-/// [`NONCE_LEN`] bytes and makes tags of [`TAG_LEN`] bytes.
-pub struct Aead(NonNull<bindings::crypto_aead>);
+/// [`NONCE_LEN`] bytes and makes tags of [`TAG_LEN`] bytes. Its requests have `request_size` bytes.
+pub struct Aead {
+    raw: NonNull<bindings::crypto_aead>,
+    request_size: u32,
+}
 
 // SAFETY: A transform whose key is set may be used and freed by any thread.
 unsafe impl Send for Aead {}
@@ -51,7 +54,10 @@ impl Aead {
         let raw = from_err_ptr(unsafe {
             bindings::crypto_alloc_aead(name.as_char_ptr(), 0, bindings::CRYPTO_ALG_ASYNC)
         })?;
-        let aead = Self(NonNull::new(raw).ok_or(ENOENT)?);
+        let mut aead = Self {
+            raw: NonNull::new(raw).ok_or(ENOENT)?,
+            request_size: 0,
+        };
 
         // SAFETY: The transform is ours alone until it is returned, and `key` has `len` bytes.
         unsafe {
@@ -60,269 +66,166 @@ impl Aead {
             if bindings::crypto_aead_ivsize(raw) as usize != NONCE_LEN {
                 return Err(EINVAL);
             }
+            aead.request_size = bindings::crypto_aead_reqsize(raw);
         }
         // INVARIANT: All of it has been checked.
         Ok(aead)
-    }
-
-    fn request_size(&self) -> u32 {
-        // SAFETY: By the type invariants.
-        unsafe { bindings::crypto_aead_reqsize(self.0.as_ptr()) }
     }
 }
 
 impl Drop for Aead {
     fn drop(&mut self) {
         // SAFETY: By the type invariants. The crypto API wipes the key.
-        unsafe { bindings::crypto_free_aead(self.0.as_ptr()) };
+        unsafe { bindings::crypto_free_aead(self.raw.as_ptr()) };
     }
 }
 
-/// The most entries that a packet needs: its header, its parts, its tag.
-const ENTRIES: usize = bindings::MAX_SKB_FRAGS as usize + 3;
+/// Bytes of a packet before what is encrypted: the associated data and the tag.
+pub const HEAD: usize = AAD_LEN as usize + TAG_LEN as usize;
 
 /// What one packet after the other is worked on with.
 ///
 /// # Invariants
 ///
 /// `request` is null or an owned allocation by `aead_request_alloc` for a transform whose
-/// request size was `capacity`.
+/// request size was `capacity`. The tables are initialised.
 pub struct Workspace {
     request: *mut bindings::aead_request,
     capacity: u32,
-    nonce: [u8; NONCE_LEN],
-    source: [MaybeUninit<bindings::scatterlist>; ENTRIES],
-    destination: [MaybeUninit<bindings::scatterlist>; 3],
+    /// Associated data, body, tag.
+    source: [bindings::scatterlist; 3],
+    /// Associated data, body.
+    destination: [bindings::scatterlist; 2],
+    /// Where an algorithm may put associated data that nobody wants.
+    unused: [u8; AAD_LEN as usize],
+    /// Memory for packets.
+    pub pool: PagePool,
 }
 
-// SAFETY: The request is memory that is owned.
+// SAFETY: The request is memory that is owned; the tables point to nothing between two calls.
 unsafe impl Send for Workspace {}
 
-/// The parts of a packet in memory: what is authenticated, the body, the tag.
-struct Parts {
-    aad: NonNull<u8>,
-    body: NonNull<u8>,
-    tag: NonNull<u8>,
-    body_len: u32,
-}
-
 impl Workspace {
-    const fn new() -> Self {
-        Self {
+    fn new() -> Result<Self> {
+        let mut workspace = Self {
             request: ptr::null_mut(),
             capacity: 0,
-            nonce: [0; NONCE_LEN],
-            source: [const { MaybeUninit::uninit() }; ENTRIES],
-            destination: [const { MaybeUninit::uninit() }; 3],
-        }
-    }
-
-    /// Fills `destination` with the three parts.
-    ///
-    /// # Safety
-    ///
-    /// The parts must be valid for their lengths until the request is done.
-    unsafe fn map_parts(&mut self, parts: &Parts) -> *mut bindings::scatterlist {
-        let sg = self
-            .destination
-            .as_mut_ptr()
-            .cast::<bindings::scatterlist>();
-
-        // SAFETY: There are three entries, and the caller vouches for what they point to.
+            source: Default::default(),
+            destination: Default::default(),
+            unused: [0; AAD_LEN as usize],
+            pool: PagePool::new()?,
+        };
+        // SAFETY: The tables have as many entries.
         unsafe {
-            bindings::sg_init_table(sg, 3);
-            bindings::sg_set_buf(sg, parts.aad.as_ptr().cast(), AAD_LEN);
-            bindings::sg_set_buf(sg.add(1), parts.body.as_ptr().cast(), parts.body_len);
-            bindings::sg_set_buf(sg.add(2), parts.tag.as_ptr().cast(), TAG_LEN);
+            bindings::sg_init_table(workspace.source.as_mut_ptr(), 3);
+            bindings::sg_init_table(workspace.destination.as_mut_ptr(), 2);
         }
-        sg
+        // INVARIANT: There is no request yet.
+        Ok(workspace)
     }
 
-    /// Fills `source` with the associated data, then `len` bytes of `skb` from `offset` on, then
-    /// the tag if there is one.
+    /// Seals or opens a packet.
     ///
     /// # Safety
     ///
-    /// `aad` and `tag` must be valid for their lengths until the request is done.
-    unsafe fn map_skb(
-        &mut self,
-        aad: NonNull<u8>,
-        skb: &SkBuff,
-        offset: u32,
-        len: u32,
-        tag: Option<NonNull<u8>>,
-    ) -> Result<*mut bindings::scatterlist> {
-        let sg = self.source.as_mut_ptr().cast::<bindings::scatterlist>();
-
-        // SAFETY: The table has an entry for each fragment that an skb without a fragment list
-        // can have, for its linear part, and two more. `offset` and `len` are within the skb, or
-        // the function fails.
-        unsafe {
-            bindings::sg_init_table(sg, ENTRIES as c_uint);
-            bindings::sg_set_buf(sg, aad.as_ptr().cast(), AAD_LEN);
-            let parts = if len == 0 {
-                0
-            } else if skb.is_linear() {
-                let data = (*skb.as_raw()).data.wrapping_add(offset as usize);
-                bindings::sg_set_buf(sg.add(1), data.cast(), len);
-                1
-            } else {
-                let parts = bindings::skb_to_sgvec_nomark(
-                    skb.as_raw(),
-                    sg.add(1),
-                    offset as c_int,
-                    len as c_int,
-                );
-                usize::try_from(parts).map_err(|_| Error::from_errno(parts))?
-            };
-            let last = match tag {
-                Some(tag) => {
-                    bindings::sg_set_buf(sg.add(parts + 1), tag.as_ptr().cast(), TAG_LEN);
-                    parts + 1
-                }
-                None => parts,
-            };
-            bindings::sg_mark_end(sg.add(last));
-        }
-        Ok(sg)
-    }
-
-    /// The request, filled in.
-    ///
-    /// # Safety
-    ///
-    /// The scatterlists must describe valid memory: `AAD_LEN` bytes, then `len` bytes, and the
-    /// tag where the operation has one.
-    unsafe fn request(
+    /// `packet` must be [`HEAD`] bytes and `len` more, in memory that has a page, which nobody else
+    /// writes meanwhile; nobody else may read them either if `to` is null, and else `to` must be
+    /// `len` such bytes apart from them.
+    #[inline]
+    unsafe fn run(
         &mut self,
         aead: &Aead,
-        nonce: [u8; NONCE_LEN],
-        source: *mut bindings::scatterlist,
-        destination: *mut bindings::scatterlist,
-        len: u32,
-    ) -> Result<*mut bindings::aead_request> {
-        if self.request.is_null() || aead.request_size() > self.capacity {
+        mut nonce: [u8; NONCE_LEN],
+        job: &bindings::ovpn_aead_job,
+    ) -> Result {
+        if self.request.is_null() || aead.request_size > self.capacity {
             return Err(ENOMEM);
         }
-        self.nonce = nonce;
-        // SAFETY: By the type invariants the request is ours and large enough for the transform.
-        unsafe {
-            let request = self.request;
-            bindings::aead_request_set_tfm(request, aead.0.as_ptr());
-            bindings::aead_request_set_callback(request, 0, None, ptr::null_mut());
-            (*request).assoclen = AAD_LEN;
-            (*request).cryptlen = len;
-            (*request).iv = self.nonce.as_mut_ptr();
-            (*request).src = source;
-            (*request).dst = destination;
-            Ok(request)
-        }
+        // SAFETY: By the type invariants the request is ours and large enough for the transform;
+        // the call is synchronous, so that nothing of it is used afterwards.
+        to_result(unsafe {
+            bindings::ovpn_shim_aead_run(
+                self.request,
+                aead.raw.as_ptr(),
+                nonce.as_mut_ptr(),
+                self.source.as_mut_ptr(),
+                self.destination.as_mut_ptr(),
+                job,
+            )
+        })
     }
 
-    /// Encrypts the whole of `inner` into a new packet: `header`, tag, ciphertext.
-    ///
-    /// `header` is what is authenticated besides; `headroom` bytes are left free before it.
-    /// `inner` is only read.
-    pub fn seal(
-        &mut self,
-        aead: &Aead,
-        nonce: [u8; NONCE_LEN],
-        header: &[u8; AAD_LEN as usize],
-        inner: &mut SkBuff,
-        headroom: u32,
-    ) -> Result<SkBuff> {
-        if inner.has_frag_list() {
-            inner.linearize()?;
-        }
-        let len = inner.len();
-        let room = (AAD_LEN + TAG_LEN).checked_add(len).ok_or(EMSGSIZE)?;
-        let mut outer = SkBuff::new(headroom, room)?;
-
-        let aad = outer.extend(AAD_LEN).ok_or(ENOMEM)?;
-        let tag = outer.extend(TAG_LEN).ok_or(ENOMEM)?;
-        let body = outer.extend(len).ok_or(ENOMEM)?;
-        // SAFETY: `aad` is the start of as many bytes of a new buffer.
-        unsafe { ptr::copy_nonoverlapping(header.as_ptr(), aad.as_ptr(), header.len()) };
-
-        // SAFETY: All parts are in `outer` and `inner`, which outlive the request.
-        let error = unsafe {
-            let source = self.map_skb(aad, inner, 0, len, None)?;
-            let destination = self.map_parts(&Parts {
-                aad,
-                body,
-                tag,
-                body_len: len,
-            });
-            let request = self.request(aead, nonce, source, destination, len)?;
-            bindings::crypto_aead_encrypt(request)
+    /// Encrypts a packet where it is: [`AAD_LEN`] bytes of associated data, room for the tag, and
+    /// the body. Fails with `EINVAL` if it is not as long.
+    #[inline]
+    pub fn seal(&mut self, aead: &Aead, nonce: [u8; NONCE_LEN], packet: &mut [u8]) -> Result {
+        let job = bindings::ovpn_aead_job {
+            packet: packet.as_mut_ptr(),
+            len: body_len(packet)?,
+            to: ptr::null_mut(),
+            seal: true,
         };
-        to_result(error)?;
-        Ok(outer)
+        // SAFETY: The packet is borrowed exclusively, and as long as that.
+        unsafe { self.run(aead, nonce, &job) }
     }
 
-    /// Decrypts `outer`, a packet of header, tag and ciphertext from its data pointer on, and
-    /// returns the inner packet. Fails with `EBADMSG` if the tag is not right.
-    pub fn open(
+    /// Decrypts a packet where it is: associated data, tag, body. Fails with `EBADMSG` if the tag
+    /// is not right, with `EINVAL` if the packet is too short.
+    #[inline]
+    pub fn open(&mut self, aead: &Aead, nonce: [u8; NONCE_LEN], packet: &mut [u8]) -> Result {
+        let job = bindings::ovpn_aead_job {
+            packet: packet.as_mut_ptr(),
+            len: body_len(packet)?,
+            to: ptr::null_mut(),
+            seal: false,
+        };
+        // SAFETY: As above.
+        unsafe { self.run(aead, nonce, &job) }
+    }
+
+    /// As [`open`](Self::open), but leaves the packet as it is and puts the body into `to`, which
+    /// is as long.
+    #[inline]
+    pub fn open_to(
         &mut self,
         aead: &Aead,
         nonce: [u8; NONCE_LEN],
-        mut outer: SkBuff,
-    ) -> Result<SkBuff> {
-        const HEAD: u32 = AAD_LEN + TAG_LEN;
-
-        if !outer.may_pull(HEAD) {
+        packet: &[u8],
+        to: &mut [u8],
+    ) -> Result {
+        let len = body_len(packet)?;
+        if to.len() != len as usize {
             return Err(EINVAL);
         }
-        let len = outer.len().wrapping_sub(HEAD);
-        let crypt_len = len.checked_add(TAG_LEN).ok_or(EMSGSIZE)?;
-        if outer.has_frag_list() {
-            outer.linearize()?;
-        }
-        // SAFETY: `HEAD` bytes are in the linear part.
-        let (aad, tag, body) = unsafe {
-            let data = NonNull::new((*outer.as_raw()).data).ok_or(EINVAL)?;
-            (data, data.add(AAD_LEN as usize), data.add(HEAD as usize))
+        // Associated data that an algorithm may copy, and nobody wants.
+        // SAFETY: The table has two entries, and the bytes are ours.
+        unsafe {
+            bindings::sg_set_buf(
+                self.destination.as_mut_ptr(),
+                self.unused.as_mut_ptr().cast(),
+                AAD_LEN,
+            )
         };
-
-        if outer.is_linear() && outer.is_private() {
-            // SAFETY: All parts are in `outer`, which nobody else reads or writes.
-            let error = unsafe {
-                let sg = self.map_parts(&Parts {
-                    aad,
-                    body,
-                    tag,
-                    body_len: len,
-                });
-                let request = self.request(aead, nonce, sg, sg, crypt_len)?;
-                bindings::crypto_aead_decrypt(request)
-            };
-            to_result(error)?;
-            if !outer.pull(HEAD) {
-                return Err(EINVAL);
-            }
-            return Ok(outer);
-        }
-
-        // Somebody else has a view of these bytes: leave them as they are.
-        let mut inner = SkBuff::new(super::skb::HEADROOM, len.max(1))?;
-        let plain = inner.extend(len).ok_or(ENOMEM)?;
-        // SAFETY: All parts are in `outer` and `inner`. The tag of the destination is not
-        // written when decrypting.
-        let error = unsafe {
-            let source = self.map_skb(aad, &outer, HEAD, len, Some(tag))?;
-            let destination = self.map_parts(&Parts {
-                aad,
-                body: plain,
-                tag,
-                body_len: len,
-            });
-            let request = self.request(aead, nonce, source, destination, crypt_len)?;
-            bindings::crypto_aead_decrypt(request)
+        let job = bindings::ovpn_aead_job {
+            packet: packet.as_ptr().cast_mut(),
+            len,
+            to: to.as_mut_ptr(),
+            seal: false,
         };
-        to_result(error)?;
-        outer.consume();
-        Ok(inner)
+        // SAFETY: With a destination, the packet is only read.
+        unsafe { self.run(aead, nonce, &job) }
     }
+}
+
+/// Bytes of a packet behind its head.
+#[inline]
+fn body_len(packet: &[u8]) -> Result<u32> {
+    packet
+        .len()
+        .checked_sub(HEAD)
+        .and_then(|len| u32::try_from(len).ok())
+        .filter(|len| *len != 0)
+        .ok_or(EINVAL)
 }
 
 impl Drop for Workspace {
@@ -345,7 +248,7 @@ impl Workspaces {
 
         for _ in 0..cpus {
             all.push(
-                KBox::pin_init(new_spinlock!(Workspace::new()), GFP_KERNEL)?,
+                KBox::pin_init(new_spinlock!(Workspace::new()?), GFP_KERNEL)?,
                 GFP_KERNEL,
             )?;
         }
@@ -354,7 +257,7 @@ impl Workspaces {
 
     /// Makes every workspace large enough for `aead`. Process context; fails with `ENOMEM`.
     pub fn make_room(&self, aead: &Aead) -> Result {
-        let capacity = aead.request_size();
+        let capacity = aead.request_size;
 
         for workspace in &self.0 {
             let enough = {
@@ -367,21 +270,23 @@ impl Workspaces {
             }
             // SAFETY: By the invariants of `Aead`.
             let request = unsafe {
-                bindings::aead_request_alloc(aead.0.as_ptr(), kernel::bindings::GFP_KERNEL)
+                bindings::aead_request_alloc(aead.raw.as_ptr(), kernel::bindings::GFP_KERNEL)
             };
             if request.is_null() {
                 return Err(ENOMEM);
             }
-            let mut new = Workspace::new();
-            new.request = request;
-            new.capacity = capacity;
-            let _bh = BhDisabled::new();
-            let mut old = workspace.lock();
-            if old.request.is_null() || old.capacity < capacity {
-                core::mem::swap(&mut old.request, &mut new.request);
-                core::mem::swap(&mut old.capacity, &mut new.capacity);
+            let mut spare = request;
+            {
+                let _bh = BhDisabled::new();
+                let mut now = workspace.lock();
+                if now.request.is_null() || now.capacity < capacity {
+                    // INVARIANT: The request is for a transform of this request size.
+                    core::mem::swap(&mut now.request, &mut spare);
+                    now.capacity = capacity;
+                }
             }
-            drop(old);
+            // SAFETY: What is not in the workspace is ours; null is allowed.
+            unsafe { bindings::aead_request_free(spare) };
         }
         Ok(())
     }

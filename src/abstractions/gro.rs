@@ -4,7 +4,10 @@
 //!
 //! C header: [`include/net/gro_cells.h`](srctree/include/net/gro_cells.h)
 
-use super::{netdevice::NetDevice, skb::SkBuff};
+use super::{
+    netdevice::NetDevice,
+    skb::{Joined, SkBuff},
+};
 use crate::bindings;
 use kernel::{prelude::*, types::Opaque};
 
@@ -44,15 +47,26 @@ impl GroCells {
     /// Hands `skb`, an IP packet that came out of a tunnel, to the stack as received by `dev`, by
     /// way of this CPU's cell.
     ///
-    /// `protocol` is `ETH_P_IP` or `ETH_P_IPV6`, in host order. Returns whether the packet was
+    /// `protocol` is `ETH_P_IP` or `ETH_P_IPV6`, in host order; `joined` says what the packet was
+    /// joined from, if it was. Its checksums are taken to be right. Returns whether the packet was
     /// taken; one for a device that is down is dropped. Bottom halves disabled.
     #[inline]
-    pub fn receive(&self, skb: SkBuff, dev: &NetDevice, protocol: u16) -> bool {
+    pub fn receive(
+        &self,
+        mut skb: SkBuff,
+        dev: &NetDevice,
+        protocol: u16,
+        joined: Option<&Joined>,
+    ) -> bool {
+        // SAFETY: The packet and the device are valid.
+        unsafe {
+            bindings::ovpn_shim_skb_prepare_decap(skb.as_raw(), dev.as_raw(), protocol.to_be())
+        };
+        if let Some(joined) = joined {
+            skb.set_joined(joined);
+        }
         // SAFETY: The packet and the device are valid; the cells are initialised while the
         // device is up, and the function drops packets for a device that is not.
-        unsafe {
-            bindings::ovpn_shim_skb_prepare_decap(skb.as_raw(), dev.as_raw(), protocol.to_be());
-            bindings::gro_cells_receive(self.0.get(), skb.into_raw()) == 0
-        }
+        unsafe { bindings::gro_cells_receive(self.0.get(), skb.into_raw()) == 0 }
     }
 }

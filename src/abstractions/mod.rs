@@ -17,6 +17,7 @@ pub mod memory;
 pub mod net;
 pub mod netdevice;
 pub mod netlink;
+pub mod page_pool;
 pub mod rcu;
 pub mod rhashtable;
 pub mod rtnl;

@@ -9,7 +9,7 @@ use super::{
     net::Net,
     rcu::{Guard, RcuArc, RcuRef},
     rtnl::LinkOps,
-    skb::SkBuff,
+    skb::{SkBuff, Weight},
 };
 use crate::bindings;
 use core::{marker::PhantomData, ptr, ptr::NonNull};
@@ -52,19 +52,19 @@ impl NetDevice {
         unsafe { Net::from_raw(bindings::dev_net(self.as_raw())) }
     }
 
-    /// Counts a packet of `len` bytes that the device handed to the stack.
+    /// Counts packets that the device handed to the stack. Bottom halves disabled.
     #[inline]
-    pub fn count_rx(&self, len: u32) {
+    pub fn count_rx(&self, weight: Weight) {
         // SAFETY: The device asked for these statistics; the counters are per-CPU and bottom
         // halves are disabled on the data path.
-        unsafe { bindings::dev_dstats_rx_add(self.as_raw(), len) };
+        unsafe { bindings::ovpn_shim_netdev_count_rx(self.as_raw(), weight.packets, weight.bytes) };
     }
 
-    /// Counts `packets` sent with `bytes` in all.
+    /// Counts packets that were sent. Bottom halves disabled.
     #[inline]
-    pub fn count_tx(&self, packets: u32, bytes: u32) {
+    pub fn count_tx(&self, weight: Weight) {
         // SAFETY: As above.
-        unsafe { bindings::ovpn_shim_netdev_count_tx(self.as_raw(), packets, bytes) };
+        unsafe { bindings::ovpn_shim_netdev_count_tx(self.as_raw(), weight.packets, weight.bytes) };
     }
 
     /// Counts a packet that was received and not handed on.
@@ -181,6 +181,8 @@ pub struct Shape {
     pub max_mtu: u32,
     /// What the stack should leave free before a packet.
     pub headroom: u32,
+    /// How many bytes the stack may send as one large packet.
+    pub gso_max: u32,
 }
 
 /// A driver of virtual layer 3 devices.

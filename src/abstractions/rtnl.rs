@@ -89,6 +89,7 @@ impl<T: Driver> LinkOps<T> {
                 T::SHAPE.mtu,
                 T::SHAPE.max_mtu,
                 T::SHAPE.headroom,
+                T::SHAPE.gso_max,
             );
             (*raw).netdev_ops = const { &Callbacks::<T>::NETDEV };
             (*raw).ethtool_ops = const { &Callbacks::<T>::ETHTOOL };

@@ -4,9 +4,12 @@
 //!
 //! C header: [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
 
-use super::rcu::Guard;
+use super::{
+    page_pool::{self, Area, PagePool},
+    rcu::Guard,
+};
 use crate::bindings;
-use core::{mem::ManuallyDrop, ptr, ptr::NonNull, slice};
+use core::{marker::PhantomData, mem::ManuallyDrop, ptr, ptr::NonNull, slice};
 use kernel::{prelude::*, types::Opaque};
 
 /// Bytes to leave free before an outer packet: UDP and IPv6 headers, and a link header of the
@@ -46,6 +49,60 @@ pub enum UdpAddresses {
         /// The interface index where `source` is link-local, else 0.
         scope_id: u32,
     },
+}
+
+/// How a packet of the stack that is several in one is to be cut.
+#[derive(Clone, Copy)]
+pub struct Cut {
+    /// Bytes of payload for each, not 0.
+    pub size: u32,
+    /// Bytes of network and transport header, which are in the linear part.
+    pub headers: u32,
+    /// UDP, else TCP.
+    pub udp: bool,
+    /// Whether all keep the IPv4 id of the first.
+    pub fixed_id: bool,
+}
+
+/// How many packets a buffer stands for.
+#[derive(Clone, Copy, Default)]
+pub struct Weight {
+    /// Packets.
+    pub packets: u32,
+    /// Bytes in all of them.
+    pub bytes: u32,
+}
+
+impl Weight {
+    /// The weight of one packet of `bytes`.
+    #[inline]
+    pub fn one(bytes: u32) -> Self {
+        Self { packets: 1, bytes }
+    }
+
+    /// Adds more packets. What is in one buffer, or a few, does not come near the limits.
+    #[inline]
+    pub fn add(&mut self, more: Self) {
+        self.packets = self.packets.wrapping_add(more.packets);
+        self.bytes = self.bytes.wrapping_add(more.bytes);
+    }
+}
+
+/// What a packet is that TCP segments have been joined to.
+#[derive(Clone, Copy)]
+pub struct Joined {
+    /// Bytes of payload of each but the last.
+    pub size: u16,
+    /// How many there are, at least two.
+    pub segments: u16,
+    /// From the IP header to the TCP header.
+    pub transport_offset: u16,
+    /// IPv6, else IPv4.
+    pub v6: bool,
+    /// Whether all have the same IPv4 id.
+    pub fixed_id: bool,
+    /// Whether the first has CWR set.
+    pub ecn: bool,
 }
 
 impl SkBuff {
@@ -135,12 +192,6 @@ impl SkBuff {
             .is_null()
     }
 
-    /// Moves all bytes to the linear part. Fails with `ENOMEM`.
-    pub fn linearize(&mut self) -> Result {
-        // SAFETY: By the type invariants.
-        kernel::error::to_result(unsafe { bindings::skb_linearize(self.as_raw()) })
-    }
-
     /// Takes `len` bytes off the front of the linear part; returns whether there were that many.
     #[inline]
     pub fn pull(&mut self, len: u32) -> bool {
@@ -156,29 +207,202 @@ impl SkBuff {
         true
     }
 
-    /// Puts `bytes` before the data pointer. Fails with `ENOMEM` if there is no headroom.
-    pub fn push(&mut self, bytes: &[u8]) -> Result {
-        let len = u32::try_from(bytes.len()).map_err(|_| EMSGSIZE)?;
-        // SAFETY: By the type invariants; `data` is not before `head`.
+    /// The largest packet that [`in_area`](Self::in_area) makes with this headroom.
+    #[inline]
+    pub fn max_in_area(headroom: u32) -> u32 {
+        // SAFETY: The function has no preconditions.
+        let overhead = unsafe { bindings::ovpn_shim_skb_area_overhead() };
+        page_pool::MAX_AREA
+            .saturating_sub(overhead)
+            .saturating_sub(headroom)
+    }
+
+    /// A linear buffer of `len` bytes, at most [`max_in_area`](Self::max_in_area), in memory of
+    /// `pool`. What they hold is what was there. Bottom halves disabled; fails with `ENOMEM`.
+    #[inline]
+    pub fn in_area(pool: &mut PagePool, headroom: u32, len: u32) -> Result<Self> {
+        // SAFETY: The function has no preconditions.
+        let overhead = unsafe { bindings::ovpn_shim_skb_area_overhead() };
+        let size = headroom
+            .checked_add(len)
+            .and_then(|size| size.checked_next_multiple_of(64))
+            .and_then(|size| size.checked_add(overhead))
+            .ok_or(EMSGSIZE)?;
+        let area = pool.lend(size).ok_or(ENOMEM)?;
+        let size = area.len();
+        let (page, _, start, _) = area.into_raw();
+
+        // SAFETY: The area is ours, and goes with the buffer, which is marked for recycling; if
+        // there is none, the area is given back. There is room for headroom and bytes, and
+        // behind them for what the buffer needs itself.
         unsafe {
-            let skb = self.as_raw();
-            let headroom = (*skb).data.offset_from((*skb).head);
-            if headroom < isize::try_from(len).map_err(|_| EMSGSIZE)? {
+            let raw = bindings::ovpn_shim_skb_in_area(start.as_ptr().cast(), size);
+            let Some(raw) = NonNull::new(raw) else {
+                bindings::ovpn_shim_page_pool_return(page.as_ptr());
                 return Err(ENOMEM);
+            };
+            let skb = raw.as_ptr();
+            (*skb).data = (*skb).data.wrapping_add(headroom as usize);
+            bindings::skb_reset_tail_pointer(skb);
+            bindings::skb_put(skb, len);
+            // INVARIANT: The buffer is new and ours.
+            Ok(Self(raw))
+        }
+    }
+
+    /// The bytes of the linear part, if they are this buffer's alone.
+    #[inline]
+    pub fn linear_mut(&mut self) -> Option<&mut [u8]> {
+        if !self.is_private() {
+            return None;
+        }
+        let len = self.len().wrapping_sub(self.data_len());
+        // SAFETY: As in `linear`, and nobody else has a view of them.
+        Some(unsafe { slice::from_raw_parts_mut((*self.as_raw()).data, len as usize) })
+    }
+
+    /// How this packet of the stack is to be cut, if it is several in one and of a kind that is
+    /// known. It is at its IP header.
+    pub fn cut(&self) -> Option<Cut> {
+        let mut gso = bindings::ovpn_gso::default();
+        // SAFETY: By the type invariants.
+        unsafe { bindings::ovpn_shim_skb_gso(self.as_raw(), &mut gso) };
+        (gso.size != 0 && gso.headers < self.len()).then_some(Cut {
+            size: gso.size,
+            headers: gso.headers,
+            udp: gso.udp,
+            fixed_id: gso.fixed_id,
+        })
+    }
+
+    /// Copies bytes from `offset` on to all of `to`, and returns their ones' complement sum, not
+    /// folded, as the kernel's `__wsum` is. `None` if there are not as many.
+    #[inline]
+    pub fn copy_and_sum(&self, offset: u32, to: &mut [u8]) -> Option<u32> {
+        let len = u32::try_from(to.len()).ok()?;
+        if offset.checked_add(len)? > self.len() {
+            return None;
+        }
+        // SAFETY: The bytes are there, in both.
+        Some(unsafe {
+            bindings::ovpn_shim_skb_copy_and_csum(
+                self.as_raw(),
+                offset as c_int,
+                to.as_mut_ptr(),
+                len as c_int,
+            )
+        })
+    }
+
+    /// Copies the whole packet, as long as `to`, with its checksum where the stack left it to the
+    /// device.
+    #[inline]
+    pub fn copy_complete(&mut self, to: &mut [u8]) -> Result {
+        if to.len() != self.len() as usize {
+            return Err(EINVAL);
+        }
+        // SAFETY: By the type invariants; `to` has room for the whole packet.
+        kernel::error::to_result(unsafe {
+            bindings::ovpn_shim_skb_copy_complete(self.as_raw(), to.as_mut_ptr())
+        })
+    }
+
+    /// Appends the first `len` bytes of `area`. Fails, with the area gone, if there are too many
+    /// already.
+    #[inline]
+    pub fn append(&mut self, area: Area, len: u32) -> Result {
+        if len > area.len() {
+            return Err(EINVAL);
+        }
+        let (page, offset, _, size) = area.into_raw();
+        // SAFETY: The area is ours, and goes with the buffer, which is marked for recycling.
+        unsafe {
+            if !bindings::ovpn_shim_skb_add_area(self.as_raw(), page.as_ptr(), offset, len, size) {
+                bindings::ovpn_shim_page_pool_return(page.as_ptr());
+                return Err(EMSGSIZE);
             }
-            (*skb).len = (*skb).len.checked_add(len).ok_or(EMSGSIZE)?;
-            (*skb).data = (*skb).data.wrapping_sub(len as usize);
-            ptr::copy_nonoverlapping(bytes.as_ptr(), (*skb).data, bytes.len());
         }
         Ok(())
     }
 
-    /// A new linear buffer with a copy of all bytes, and `room` bytes more than the usual headroom.
-    #[cfg(ovpn_dco_debug)]
-    pub fn copy_with_room(&self, room: u32) -> Result<Self> {
-        let mut copy = Self::new(HEADROOM.saturating_add(room), self.len())?;
-        copy.extend_from_range(self, 0, self.len())?;
+    /// Says that the payload is that of `segments` UDP packets of `size` bytes, of which the last
+    /// may be shorter. There must be headroom for the UDP header.
+    pub fn set_udp_train(&mut self, size: u16, segments: u16) {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::ovpn_shim_skb_set_udp_gso(self.as_raw(), size, segments) };
+    }
+
+    pub(super) fn set_joined(&mut self, joined: &Joined) {
+        let joined = bindings::ovpn_joined {
+            size: joined.size,
+            segments: joined.segments,
+            transport_offset: joined.transport_offset,
+            v6: joined.v6,
+            fixed_id: joined.fixed_id,
+            ecn: joined.ecn,
+        };
+        // SAFETY: By the type invariants.
+        unsafe { bindings::ovpn_shim_skb_set_joined(self.as_raw(), &joined) };
+    }
+
+    /// The parts in memory that the bytes from `offset` on are in, in their order.
+    pub fn parts(&self, offset: u32) -> Parts<'_> {
+        Parts {
+            skb: self.as_raw(),
+            next: NextPart::Linear,
+            list: false,
+            skip: offset as usize,
+            broken: false,
+            _skb: PhantomData,
+        }
+    }
+
+    /// A linear buffer of `len` bytes, all zero. Any context; fails with `ENOMEM`.
+    pub fn zeroed(headroom: u32, len: u32) -> Result<Self> {
+        let mut skb = Self::new(headroom, len)?;
+        let start = skb.extend(len).ok_or(ENOMEM)?;
+        // SAFETY: `start` is followed by `len` bytes of an exclusive buffer.
+        unsafe { ptr::write_bytes(start.as_ptr(), 0, len as usize) };
+        Ok(skb)
+    }
+
+    /// A linear copy in memory of `pool`, with the usual headroom. Bottom halves disabled; fails with
+    /// `ENOMEM`.
+    pub fn copy_in_area(&self, pool: &mut PagePool) -> Result<Self> {
+        let len = self.len();
+        let mut copy = if len <= Self::max_in_area(HEADROOM) {
+            Self::in_area(pool, HEADROOM, len)?
+        } else {
+            Self::zeroed(HEADROOM, len)?
+        };
+        let to = copy.linear_mut().ok_or(ENOMEM)?;
+        // SAFETY: `to` has room for the whole buffer.
+        kernel::error::to_result(unsafe {
+            bindings::skb_copy_bits(self.as_raw(), 0, to.as_mut_ptr().cast(), len as c_int)
+        })?;
         Ok(copy)
+    }
+
+    /// Notes how many packets, with how many bytes in all, this buffer stands for. It is forgotten
+    /// when the buffer is handed on.
+    #[inline]
+    pub fn set_weight(&mut self, weight: Weight) {
+        // SAFETY: By the type invariants; while we own the buffer its control block is ours,
+        // which is larger, and aligned to 8 bytes.
+        unsafe {
+            (*self.as_raw())
+                .cb
+                .as_mut_ptr()
+                .cast::<Weight>()
+                .write(weight)
+        };
+    }
+
+    /// What [`set_weight`](Self::set_weight) noted.
+    #[inline]
+    pub fn weight(&self) -> Weight {
+        // SAFETY: By the type invariants; any bytes are a weight.
+        unsafe { (*self.as_raw()).cb.as_ptr().cast::<Weight>().read() }
     }
 
     /// A new linear buffer with a copy of `len` bytes from `offset` on, and the usual headroom.
@@ -246,23 +470,6 @@ impl SkBuff {
     pub fn is_gso(&self) -> bool {
         // SAFETY: By the type invariants.
         unsafe { bindings::skb_is_gso(self.as_raw()) }
-    }
-
-    /// Whether some bytes are in further socket buffers that hang off this one.
-    pub(super) fn has_frag_list(&self) -> bool {
-        // SAFETY: By the type invariants.
-        unsafe { bindings::skb_has_frag_list(self.as_raw()) }
-    }
-
-    /// Writes the checksum that the stack left to the device, if it left one.
-    pub fn complete_checksum(&mut self) -> Result {
-        // SAFETY: By the type invariants.
-        unsafe {
-            if bindings::ovpn_shim_skb_ip_summed(self.as_raw()) != bindings::CHECKSUM_PARTIAL {
-                return Ok(());
-            }
-            kernel::error::to_result(bindings::skb_checksum_help(self.as_raw()))
-        }
     }
 
     /// Cuts a buffer that [`is_gso`](Self::is_gso) into packets, with their checksums done.
@@ -354,6 +561,87 @@ impl Drop for SkBuff {
     }
 }
 
+/// The parts of a buffer in memory.
+///
+/// # Invariants
+///
+/// `skb` is null, or valid for `'a`: the buffer itself, or one of its fragment list if `list` is set.
+pub struct Parts<'a> {
+    skb: *const bindings::sk_buff,
+    next: NextPart,
+    list: bool,
+    skip: usize,
+    broken: bool,
+    _skb: PhantomData<&'a SkBuff>,
+}
+
+enum NextPart {
+    Linear,
+    Fragment(c_uint),
+}
+
+impl<'a> Parts<'a> {
+    /// Whether a part was left out, and all behind it, as it can not be read where it is.
+    pub fn is_broken(&self) -> bool {
+        self.broken
+    }
+
+    /// The next part with nothing skipped; it may be empty.
+    fn step(&mut self) -> Option<&'a [u8]> {
+        if self.skb.is_null() || self.broken {
+            return None;
+        }
+        // SAFETY: By the type invariants, here and below.
+        unsafe {
+            match self.next {
+                NextPart::Linear => {
+                    let len = (*self.skb).len.wrapping_sub((*self.skb).data_len);
+                    self.next = NextPart::Fragment(0);
+                    return Some(slice::from_raw_parts((*self.skb).data, len as usize));
+                }
+                NextPart::Fragment(i) if i < bindings::ovpn_shim_skb_nr_frags(self.skb) => {
+                    let mut len = 0;
+                    let start = bindings::ovpn_shim_skb_frag(self.skb, i, &mut len);
+                    self.next = NextPart::Fragment(i.wrapping_add(1));
+                    if start.is_null() {
+                        self.broken = true;
+                        return None;
+                    }
+                    return Some(slice::from_raw_parts(start, len as usize));
+                }
+                NextPart::Fragment(_) => {}
+            }
+            let inner = bindings::ovpn_shim_skb_frag_list(self.skb);
+            if self.list {
+                // A list within a list is left to those who made it.
+                self.broken = !inner.is_null();
+                self.skb = (*self.skb).__bindgen_anon_1.__bindgen_anon_1.next;
+            } else {
+                self.list = true;
+                self.skb = inner;
+            }
+        }
+        self.next = NextPart::Linear;
+        Some(&[])
+    }
+}
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        loop {
+            let part = self.step()?;
+            let skipped = self.skip.min(part.len());
+            self.skip = self.skip.wrapping_sub(skipped);
+            match part.get(skipped..) {
+                Some(rest) if !rest.is_empty() => return Some(rest),
+                _ => {}
+            }
+        }
+    }
+}
+
 /// Socket buffers in a row.
 ///
 /// # Invariants
@@ -372,13 +660,6 @@ impl SkBuffList {
             first: ptr::null_mut(),
             last: ptr::null_mut(),
         }
-    }
-
-    /// A list of one.
-    pub fn of(skb: SkBuff) -> Self {
-        let mut list = Self::new();
-        list.push(skb);
-        list
     }
 
     /// Takes the first buffer out.

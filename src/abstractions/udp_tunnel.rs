@@ -14,8 +14,11 @@ use super::{
     softirq::BhDisabled,
 };
 use crate::bindings;
-use core::ptr::{self, NonNull};
-use kernel::{error::from_err_ptr, prelude::*};
+use core::{
+    marker::PhantomData,
+    ptr::{self, NonNull},
+};
+use kernel::{error::from_err_ptr, prelude::*, types::Opaque};
 
 /// Who takes the packets of a UDP socket.
 pub trait Receiver: Send + Sync + 'static {
@@ -24,6 +27,13 @@ pub trait Receiver: Send + Sync + 'static {
     /// The data pointer is at the UDP header, whose checksum has been verified. Returns the
     /// packet if it is for the process that has the socket.
     fn receive(&self, skb: SkBuff, guard: &Guard) -> Option<SkBuff>;
+
+    /// Several packets of one sender came as one, at its IP header: the payload of the first begins
+    /// `offset` bytes behind that, each is `size` bytes long but the last. Softirq context, under RCU.
+    ///
+    /// Returns the packet if it is to be taken apart, and each to be handed to
+    /// [`receive`](Self::receive).
+    fn receive_train(&self, skb: SkBuff, offset: u32, size: u16, guard: &Guard) -> Option<SkBuff>;
 
     /// The last file of the socket has been closed. Process context, the socket is not locked.
     fn closed(this: RcuArc<Self>)
@@ -106,6 +116,95 @@ extern "C" fn receive<T: Receiver>(sk: *mut bindings::sock, skb: *mut bindings::
         Some(skb) => {
             skb.into_raw();
             1
+        }
+    }
+}
+
+/// Takes trains for the sockets of `T`, where the stack hands packets to this machine; the UDP
+/// layer takes them apart before it hands them to a tunnel. As a netfilter hook it comes after
+/// all rules.
+///
+/// There can be one for each `T`.
+pub struct Trains<T: Receiver>(PhantomData<T>);
+
+impl<T: Receiver> Trains<T> {
+    const HOOK: bindings::nf_hook_ops = {
+        // SAFETY: All zero is valid.
+        let mut operations: bindings::nf_hook_ops = unsafe { core::mem::zeroed() };
+        operations.hook = Some(hook::<T>);
+        operations.pf = bindings::NFPROTO_INET as u8;
+        operations.hooknum = bindings::nf_inet_hooks_NF_INET_LOCAL_IN;
+        operations.priority = c_int::MAX;
+        operations
+    };
+
+    /// Begins to take trains, in all network namespaces. Process context.
+    pub fn register() -> Result<Self> {
+        // SAFETY: The operations are a static; the structure is written before it is known to
+        // anybody, by the only caller, as the module is loaded once.
+        kernel::error::to_result(unsafe {
+            let operations = NAMESPACES.0.get();
+            (*operations).init = Some(enter::<T>);
+            (*operations).exit = Some(leave::<T>);
+            bindings::register_pernet_subsys(operations)
+        })?;
+        Ok(Self(PhantomData))
+    }
+}
+
+impl<T: Receiver> Drop for Trains<T> {
+    fn drop(&mut self) {
+        // SAFETY: Registered in `register`. No hook runs any more after a grace period.
+        unsafe {
+            bindings::unregister_pernet_subsys(NAMESPACES.0.get());
+            bindings::synchronize_net();
+        }
+    }
+}
+
+struct Namespaces(Opaque<bindings::pernet_operations>);
+
+// SAFETY: Written once, before it is shared.
+unsafe impl Sync for Namespaces {}
+
+// SAFETY: All zero is valid.
+static NAMESPACES: Namespaces = Namespaces(Opaque::new(unsafe { core::mem::zeroed() }));
+
+extern "C" fn enter<T: Receiver>(net: *mut bindings::net) -> c_int {
+    // SAFETY: The namespace is being made, or locked; the table is constant.
+    unsafe { bindings::nf_register_net_hook(net, const { &Trains::<T>::HOOK }) }
+}
+
+extern "C" fn leave<T: Receiver>(net: *mut bindings::net) {
+    // SAFETY: Registered in `enter`.
+    unsafe { bindings::nf_unregister_net_hook(net, const { &Trains::<T>::HOOK }) };
+}
+
+extern "C" fn hook<T: Receiver>(
+    _private: *mut c_void,
+    skb: *mut bindings::sk_buff,
+    state: *const bindings::nf_hook_state,
+) -> c_uint {
+    let (mut offset, mut size) = (0, 0);
+    // SAFETY: Netfilter calls this with a packet for this machine, at its IP header, under RCU.
+    let sk = unsafe { bindings::ovpn_shim_udp_train(skb, state, &mut offset, &mut size) };
+    let (false, Some(raw)) = (sk.is_null(), NonNull::new(skb)) else {
+        return bindings::NF_ACCEPT;
+    };
+    let guard = Guard::new();
+    // SAFETY: This is a UDP socket, found under RCU.
+    let Some(receiver) = (unsafe { user_data::<T>(sk) }) else {
+        return bindings::NF_ACCEPT;
+    };
+    // SAFETY: The receiver was found under `guard`; netfilter gives the packet to a hook that
+    // says that it has stolen it.
+    let (receiver, skb) = unsafe { (RcuRef::new(receiver, &guard), SkBuff::from_raw(raw)) };
+
+    match receiver.receive_train(skb, offset, size, &guard) {
+        None => bindings::NF_STOLEN,
+        Some(skb) => {
+            skb.into_raw();
+            bindings::NF_ACCEPT
         }
     }
 }

@@ -14,6 +14,7 @@
 #include <linux/ipv6.h>
 #include <linux/kmod.h>
 #include <linux/net.h>
+#include <linux/netfilter.h>
 #include <linux/netdevice.h>
 #include <linux/refcount.h>
 #include <linux/rhashtable.h>
@@ -38,6 +39,7 @@
 #include <net/ipv6.h>
 #include <net/l3mdev.h>
 #include <net/netlink.h>
+#include <net/page_pool/helpers.h>
 #include <net/route.h>
 #include <net/rtnetlink.h>
 #include <net/sock.h>

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /* See shims.h. */
 
+#include <crypto/aead.h>
 #include <linux/ethtool.h>
 #include <linux/inetdevice.h>
 #include <linux/module.h>
+#include <linux/netfilter.h>
+#include <linux/scatterlist.h>
 #include <net/addrconf.h>
 #include <net/gso.h>
 #include <net/inet_sock.h>
@@ -11,11 +14,13 @@
 #include <net/ip_tunnels.h>
 #include <net/ipv6.h>
 #include <net/l3mdev.h>
+#include <net/page_pool/helpers.h>
 #include <net/route.h>
 #include <net/sock.h>
 #include <net/strparser.h>
 #include <net/udp.h>
 #include <net/udp_tunnel.h>
+#include <net/xfrm.h>
 
 #include "shims.h"
 
@@ -36,11 +41,12 @@ int ovpn_shim_rhltable_init(struct rhltable *table,
 }
 
 void ovpn_shim_netdev_setup(struct net_device *dev, unsigned int mtu,
-			    unsigned int max_mtu, unsigned int headroom)
+			    unsigned int max_mtu, unsigned int headroom,
+			    unsigned int gso_max)
 {
 	netdev_features_t features = NETIF_F_SG | NETIF_F_HW_CSUM |
 				     NETIF_F_RXCSUM | NETIF_F_GSO |
-				     NETIF_F_GSO_SOFTWARE | NETIF_F_HIGHDMA;
+				     NETIF_F_GSO_SOFTWARE;
 
 	dev->needs_free_netdev = true;
 	dev->pcpu_stat_type = NETDEV_PCPU_STAT_DSTATS;
@@ -57,6 +63,7 @@ void ovpn_shim_netdev_setup(struct net_device *dev, unsigned int mtu,
 	dev->features |= features;
 	dev->hw_features |= features;
 	dev->hw_enc_features |= features;
+	netif_set_tso_max_size(dev, gso_max);
 	/* the route that brought a packet here names the next hop */
 	netif_keep_dst(dev);
 }
@@ -69,6 +76,17 @@ void ovpn_shim_netdev_no_redirects(struct net_device *dev)
 		IN_DEV_CONF_SET(in_dev, SEND_REDIRECTS, false);
 		IPV4_DEVCONF_ALL(dev_net(dev), SEND_REDIRECTS) = false;
 	}
+}
+
+void ovpn_shim_netdev_count_rx(struct net_device *dev, unsigned int packets,
+			       unsigned int bytes)
+{
+	struct pcpu_dstats *stats = this_cpu_ptr(dev->dstats);
+
+	u64_stats_update_begin(&stats->syncp);
+	u64_stats_add(&stats->rx_packets, packets);
+	u64_stats_add(&stats->rx_bytes, bytes);
+	u64_stats_update_end(&stats->syncp);
 }
 
 void ovpn_shim_netdev_count_tx(struct net_device *dev, unsigned int packets,
@@ -88,6 +106,243 @@ void ovpn_shim_set_drvinfo(struct ethtool_drvinfo *info, const char *driver,
 	strscpy(info->driver, driver, sizeof(info->driver));
 	strscpy(info->version, version, sizeof(info->version));
 	strscpy(info->bus_info, driver, sizeof(info->bus_info));
+}
+
+enum { OVPN_AAD_LEN = 8, OVPN_TAG_LEN = 16, OVPN_HEAD_LEN = OVPN_AAD_LEN + OVPN_TAG_LEN };
+
+/*
+ * Seals or opens a packet of associated data, tag and `len` bytes of body, where it is or
+ * to `to`. One call, for it is made for each packet.
+ */
+int ovpn_shim_aead_run(struct aead_request *request, struct crypto_aead *tfm, u8 *iv,
+		       struct scatterlist *source, struct scatterlist *destination,
+		       const struct ovpn_aead_job *job)
+{
+	sg_set_buf(&source[0], job->packet, OVPN_AAD_LEN);
+	sg_set_buf(&source[1], job->packet + OVPN_HEAD_LEN, job->len);
+	sg_set_buf(&source[2], job->packet + OVPN_AAD_LEN, OVPN_TAG_LEN);
+	if (job->to)
+		sg_set_buf(&destination[1], job->to, job->len);
+	else
+		destination = source;
+	aead_request_set_tfm(request, tfm);
+	aead_request_set_callback(request, 0, NULL, NULL);
+	aead_request_set_ad(request, OVPN_AAD_LEN);
+	if (job->seal) {
+		aead_request_set_crypt(request, source, destination, job->len, iv);
+		return crypto_aead_encrypt(request);
+	}
+	aead_request_set_crypt(request, source, destination, job->len + OVPN_TAG_LEN, iv);
+	return crypto_aead_decrypt(request);
+}
+
+/* Pages that no device maps. */
+struct page_pool *ovpn_shim_page_pool_create(unsigned int order, unsigned int idle)
+{
+	struct page_pool_params params = {
+		.order = order,
+		.pool_size = idle,
+		.nid = NUMA_NO_NODE,
+	};
+
+	return page_pool_create(&params);
+}
+
+void *ovpn_shim_page_address(struct page *page)
+{
+	return page_address(page);
+}
+
+void ovpn_shim_page_pool_return(struct page *page)
+{
+	page_pool_put_full_page(pp_page_to_nmdesc(page)->pp, page, false);
+}
+
+void ovpn_shim_skb_gso(const struct sk_buff *skb, struct ovpn_gso *gso)
+{
+	const struct skb_shared_info *info = skb_shinfo(skb);
+	const unsigned int tcp = SKB_GSO_TCPV4 | SKB_GSO_TCPV6;
+	const unsigned int known = tcp | SKB_GSO_TCP_ECN | SKB_GSO_TCP_FIXEDID | SKB_GSO_UDP_L4;
+
+	gso->size = 0;
+	gso->headers = 0;
+	gso->udp = info->gso_type & SKB_GSO_UDP_L4;
+	gso->fixed_id = info->gso_type & SKB_GSO_TCP_FIXEDID;
+	if (!info->gso_size || info->gso_type & ~known || info->frag_list ||
+	    skb->ip_summed != CHECKSUM_PARTIAL || skb->encapsulation ||
+	    skb_checksum_start_offset(skb) != skb_transport_offset(skb))
+		return;
+	gso->headers = skb_transport_offset(skb) + sizeof(struct udphdr);
+	if (info->gso_type & tcp) {
+		if (gso->udp || !skb_pointer_if_linear(skb, skb_transport_offset(skb),
+						       sizeof(struct tcphdr)))
+			return;
+		gso->headers = skb_transport_offset(skb) + tcp_hdrlen(skb);
+	} else if (!gso->udp) {
+		return;
+	}
+	gso->size = info->gso_size;
+}
+
+/* The UDP header will stand right before the data. */
+void ovpn_shim_skb_set_udp_gso(struct sk_buff *skb, u16 size, u16 segments)
+{
+	skb_shinfo(skb)->gso_size = size;
+	skb_shinfo(skb)->gso_segs = segments;
+	skb_shinfo(skb)->gso_type = SKB_GSO_UDP_L4;
+	skb->ip_summed = CHECKSUM_PARTIAL;
+	skb->csum_start = skb_headroom(skb) - sizeof(struct udphdr);
+	skb->csum_offset = offsetof(struct udphdr, check);
+}
+
+/* What tcp_gro_complete() does. */
+void ovpn_shim_skb_set_joined(struct sk_buff *skb, const struct ovpn_joined *joined)
+{
+	struct skb_shared_info *info = skb_shinfo(skb);
+
+	skb_set_transport_header(skb, joined->transport_offset);
+	skb->csum_start = skb_transport_header(skb) - skb->head;
+	skb->csum_offset = offsetof(struct tcphdr, check);
+	skb->ip_summed = CHECKSUM_PARTIAL;
+	skb->csum_level = 0;
+	info->gso_size = joined->size;
+	info->gso_segs = joined->segments;
+	info->gso_type = joined->v6 ? SKB_GSO_TCPV6 : SKB_GSO_TCPV4;
+	if (joined->fixed_id)
+		info->gso_type |= SKB_GSO_TCP_FIXEDID;
+	if (joined->ecn)
+		info->gso_type |= SKB_GSO_TCP_ECN;
+}
+
+bool ovpn_shim_skb_add_area(struct sk_buff *skb, struct page *page, u32 offset,
+			    u32 len, u32 truesize)
+{
+	int i = skb_shinfo(skb)->nr_frags;
+
+	if (i >= MAX_SKB_FRAGS)
+		return false;
+	skb_add_rx_frag(skb, i, page, offset, len, truesize);
+	skb_mark_for_recycle(skb);
+	return true;
+}
+
+struct sk_buff *ovpn_shim_skb_in_area(void *start, u32 len)
+{
+	struct sk_buff *skb = napi_build_skb(start, len);
+
+	if (skb)
+		skb_mark_for_recycle(skb);
+	return skb;
+}
+
+u32 ovpn_shim_skb_area_overhead(void)
+{
+	return SKB_DATA_ALIGN(sizeof(struct skb_shared_info));
+}
+
+u32 ovpn_shim_skb_copy_and_csum(const struct sk_buff *skb, int offset, u8 *to,
+				int len)
+{
+	return (__force u32)skb_copy_and_csum_bits(skb, offset, to, len);
+}
+
+/* Copies the packet, with the checksum that the stack left to the device. */
+int ovpn_shim_skb_copy_complete(struct sk_buff *skb, u8 *to)
+{
+	if (skb->ip_summed != CHECKSUM_PARTIAL)
+		return skb_copy_bits(skb, 0, to, skb->len);
+	if (skb_checksum_start_offset(skb) < 0 ||
+	    skb_checksum_start_offset(skb) > skb_headlen(skb) ||
+	    skb_checksum_start_offset(skb) + skb->csum_offset + sizeof(__sum16) > skb->len)
+		return -EINVAL;
+	skb_copy_and_csum_dev(skb, to);
+	return 0;
+}
+
+unsigned int ovpn_shim_skb_nr_frags(const struct sk_buff *skb)
+{
+	return skb_shinfo(skb)->nr_frags;
+}
+
+/* Null for what the CPU can not read where it is. */
+const u8 *ovpn_shim_skb_frag(const struct sk_buff *skb, unsigned int i, u32 *len)
+{
+	const skb_frag_t *frag = &skb_shinfo(skb)->frags[i];
+
+	*len = skb_frag_size(frag);
+	if (!skb_frags_readable(skb) || PageHighMem(skb_frag_page(frag)))
+		return NULL;
+	return skb_frag_address(frag);
+}
+
+const struct sk_buff *ovpn_shim_skb_frag_list(const struct sk_buff *skb)
+{
+	return skb_shinfo(skb)->frag_list;
+}
+
+static struct sock *ovpn_train_sock4(struct sk_buff *skb, const struct nf_hook_state *state,
+				     const struct udphdr *udp)
+{
+	const struct iphdr *ip = ip_hdr(skb);
+	struct sock *sk;
+
+	sk = __udp4_lib_lookup(state->net, ip->saddr, udp->source, ip->daddr, udp->dest,
+			       inet_iif(skb), inet_sdif(skb), skb);
+	if (sk && !xfrm4_policy_check(sk, XFRM_POLICY_IN, skb))
+		return NULL;
+	return sk;
+}
+
+#if IS_ENABLED(CONFIG_IPV6)
+static struct sock *ovpn_train_sock6(struct sk_buff *skb, const struct nf_hook_state *state,
+				     const struct udphdr *udp)
+{
+	const struct ipv6hdr *ip = ipv6_hdr(skb);
+	struct sock *sk;
+
+	sk = __udp6_lib_lookup(state->net, &ip->saddr, udp->source, &ip->daddr, udp->dest,
+			       inet6_iif(skb), inet6_sdif(skb), skb);
+	if (sk && !xfrm6_policy_check(sk, XFRM_POLICY_IN, skb))
+		return NULL;
+	return sk;
+}
+#endif
+
+/*
+ * The socket that several UDP packets in one are for, found as the UDP layer would find it.
+ * Null for all that is not plain: the UDP layer then takes them one by one.
+ */
+struct sock *ovpn_shim_udp_train(struct sk_buff *skb, const struct nf_hook_state *state,
+				 u32 *payload, u16 *size)
+{
+	struct skb_shared_info *info = skb_shinfo(skb);
+	unsigned int offset;
+	struct udphdr *udp;
+
+	if (!info->gso_size || info->gso_type != SKB_GSO_UDP_L4 || skb->encapsulation ||
+	    (skb->ip_summed != CHECKSUM_PARTIAL && skb->ip_summed != CHECKSUM_UNNECESSARY))
+		return NULL;
+	if (state->pf == NFPROTO_IPV4)
+		offset = ip_hdrlen(skb);
+	else if (ipv6_hdr(skb)->nexthdr == IPPROTO_UDP)
+		offset = sizeof(struct ipv6hdr);
+	else
+		return NULL;
+	if (!pskb_may_pull(skb, offset + sizeof(*udp)))
+		return NULL;
+	udp = (struct udphdr *)(skb->data + offset);
+	if (!udp->check)
+		return NULL;
+	*payload = offset + sizeof(*udp);
+	*size = skb_shinfo(skb)->gso_size;
+	skb_set_transport_header(skb, offset);
+	if (state->pf == NFPROTO_IPV4)
+		return ovpn_train_sock4(skb, state, udp);
+#if IS_ENABLED(CONFIG_IPV6)
+	return ovpn_train_sock6(skb, state, udp);
+#else
+	return NULL;
+#endif
 }
 
 unsigned int ovpn_shim_skb_ip_summed(const struct sk_buff *skb)
@@ -130,7 +385,8 @@ void ovpn_shim_skb_prepare_encap(struct sk_buff *skb, u32 mark)
 	/* with a device, the tunnel helpers would count into its statistics */
 	skb->dev = NULL;
 	skb->mark = mark;
-	skb->ip_summed = CHECKSUM_NONE;
+	if (!skb_is_gso(skb))
+		skb->ip_summed = CHECKSUM_NONE;
 	skb->ignore_df = 1;
 }
 
@@ -168,7 +424,9 @@ void ovpn_shim_skb_prepare_decap(struct sk_buff *skb, struct net_device *dev,
 				 __be16 protocol)
 {
 	skb_gso_reset(skb);
-	skb->ip_summed = CHECKSUM_NONE;
+	/* the tag vouches for every byte, of all headers */
+	skb->ip_summed = CHECKSUM_UNNECESSARY;
+	skb->csum_level = ~0;
 	skb_clear_hash(skb);
 	skb->dev = dev;
 	skb->pkt_type = PACKET_HOST;
@@ -292,10 +550,15 @@ void ovpn_shim_udp_attach(struct sock *sk, void *data,
 	};
 
 	setup_udp_tunnel_sock(sock_net(sk), sk, &cfg);
+	/* let packets from the link be joined; udp_unexpected_gso() takes apart what we leave */
+	udp_set_bit(GRO_ENABLED, sk);
 }
 
 void ovpn_shim_udp_detach(struct sock *sk)
 {
+	/* the daemon's own setsockopt(UDP_GRO) sets both */
+	if (!udp_test_bit(ACCEPT_L4, sk))
+		udp_clear_bit(GRO_ENABLED, sk);
 	/* undo what setup_udp_tunnel_sock() did, in reverse */
 	WRITE_ONCE(udp_sk(sk)->encap_type, 0);
 	WRITE_ONCE(udp_sk(sk)->encap_rcv, NULL);

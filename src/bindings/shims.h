@@ -13,7 +13,12 @@
 #include <linux/skbuff.h>
 #include <linux/workqueue.h>
 
+struct aead_request;
+struct crypto_aead;
 struct ethtool_drvinfo;
+struct nf_hook_state;
+struct page_pool;
+struct scatterlist;
 struct sock;
 struct strparser;
 struct udp_tunnel_sock_cfg;
@@ -25,8 +30,11 @@ int ovpn_shim_rhltable_init(struct rhltable *table,
 			    const struct rhashtable_params *params);
 
 void ovpn_shim_netdev_setup(struct net_device *dev, unsigned int mtu,
-			    unsigned int max_mtu, unsigned int headroom);
+			    unsigned int max_mtu, unsigned int headroom,
+			    unsigned int gso_max);
 void ovpn_shim_netdev_no_redirects(struct net_device *dev);
+void ovpn_shim_netdev_count_rx(struct net_device *dev, unsigned int packets,
+			       unsigned int bytes);
 void ovpn_shim_netdev_count_tx(struct net_device *dev, unsigned int packets,
 			       unsigned int bytes);
 void ovpn_shim_set_drvinfo(struct ethtool_drvinfo *info, const char *driver,
@@ -40,6 +48,60 @@ struct ovpn_udp_addresses {
 	__be16 port;
 	u32 scope_id;
 };
+
+/* Where a packet is, and what to do with it. */
+struct ovpn_aead_job {
+	u8 *packet;
+	u32 len;
+	u8 *to;
+	bool seal;
+};
+
+int ovpn_shim_aead_run(struct aead_request *request, struct crypto_aead *tfm, u8 *iv,
+		       struct scatterlist *source, struct scatterlist *destination,
+		       const struct ovpn_aead_job *job);
+
+struct page_pool *ovpn_shim_page_pool_create(unsigned int order, unsigned int idle);
+void ovpn_shim_page_pool_return(struct page *page);
+void *ovpn_shim_page_address(struct page *page);
+
+/*
+ * How to cut a packet that is several in one: bytes of payload for each (0 if it is not known how),
+ * bytes of the headers that each begins with, whether it is UDP (else TCP), whether all
+ * keep its IPv4 id.
+ */
+struct ovpn_gso {
+	u32 size;
+	u32 headers;
+	bool udp;
+	bool fixed_id;
+};
+
+/* How to mark a packet of joined TCP segments. */
+struct ovpn_joined {
+	u16 size;
+	u16 segments;
+	u16 transport_offset;
+	bool v6;
+	bool fixed_id;
+	bool ecn;
+};
+
+void ovpn_shim_skb_gso(const struct sk_buff *skb, struct ovpn_gso *gso);
+void ovpn_shim_skb_set_udp_gso(struct sk_buff *skb, u16 size, u16 segments);
+void ovpn_shim_skb_set_joined(struct sk_buff *skb, const struct ovpn_joined *joined);
+bool ovpn_shim_skb_add_area(struct sk_buff *skb, struct page *page, u32 offset,
+			    u32 len, u32 truesize);
+struct sk_buff *ovpn_shim_skb_in_area(void *start, u32 len);
+u32 ovpn_shim_skb_area_overhead(void);
+u32 ovpn_shim_skb_copy_and_csum(const struct sk_buff *skb, int offset, u8 *to,
+				int len);
+int ovpn_shim_skb_copy_complete(struct sk_buff *skb, u8 *to);
+unsigned int ovpn_shim_skb_nr_frags(const struct sk_buff *skb);
+const u8 *ovpn_shim_skb_frag(const struct sk_buff *skb, unsigned int i, u32 *len);
+const struct sk_buff *ovpn_shim_skb_frag_list(const struct sk_buff *skb);
+struct sock *ovpn_shim_udp_train(struct sk_buff *skb, const struct nf_hook_state *state,
+				 u32 *payload, u16 *size);
 
 unsigned int ovpn_shim_skb_ip_summed(const struct sk_buff *skb);
 u16 ovpn_shim_skb_protocol(const struct sk_buff *skb);

@@ -18,7 +18,7 @@ use super::ip::{V4_HEADER_LEN, V6_HEADER_LEN};
 
 /// The most that the headers take together: IPv6, which is the longer one without options, and TCP
 /// with all options that it can have.
-const MAX_HEADERS: usize = V6_HEADER_LEN + TCP_HEADER_MAX;
+pub(crate) const MAX_HEADERS: usize = V6_HEADER_LEN + TCP_HEADER_MAX;
 
 /// The first byte of an IPv4 header without options.
 const V4_FIRST: u8 = 0x45;
