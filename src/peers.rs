@@ -144,13 +144,6 @@ impl Peers {
             return Err(Refusal::new(ENODEV, c"the interface is being deleted"));
         }
         let single = matches!(interface.mode(), Mode::P2p);
-        if !single && matches!(this.find(config.id), Ok(Found::Peer(_))) {
-            return Err(Refusal::new(
-                EEXIST,
-                c"there is a peer with this id already",
-            ));
-        }
-
         let file = SocketFile::lookup(config.socket).map_err(|_| {
             Refusal::new(
                 errno::enotsock(),
@@ -173,6 +166,12 @@ impl Peers {
                 }
                 Some(_) => {}
             }
+        }
+        if !single && matches!(this.find(config.id), Ok(Found::Peer(_))) {
+            return Err(Refusal::new(
+                EEXIST,
+                c"there is a peer with this id already",
+            ));
         }
 
         let socket = Socket::attach(&file, interface, config.id)?;
