@@ -236,6 +236,7 @@ impl<T: Driver> Callbacks<T> {
     pub(super) const ETHTOOL: bindings::ethtool_ops = bindings::ethtool_ops {
         get_drvinfo: Some(Self::get_drvinfo),
         get_link: Some(bindings::ethtool_op_get_link),
+        get_link_ksettings: Some(bindings::ovpn_shim_get_link_ksettings),
         get_ts_info: Some(bindings::ethtool_op_get_ts_info),
         // SAFETY: Null is valid for every callback.
         ..unsafe { core::mem::zeroed() }

@@ -105,7 +105,20 @@ void ovpn_shim_set_drvinfo(struct ethtool_drvinfo *info, const char *driver,
 {
 	strscpy(info->driver, driver, sizeof(info->driver));
 	strscpy(info->version, version, sizeof(info->version));
-	strscpy(info->bus_info, driver, sizeof(info->bus_info));
+	/* what the C module has always said */
+	strscpy(info->bus_info, "ovpn", sizeof(info->bus_info));
+}
+
+/* A tunnel has no speed. Some programs want one, and the C module has always named this. */
+int ovpn_shim_get_link_ksettings(struct net_device *dev,
+				 struct ethtool_link_ksettings *settings)
+{
+	settings->base.speed = SPEED_1000;
+	settings->base.duplex = DUPLEX_FULL;
+	settings->base.autoneg = AUTONEG_DISABLE;
+	settings->base.port = PORT_TP;
+	settings->base.transceiver = XCVR_INTERNAL;
+	return 0;
 }
 
 enum { OVPN_AAD_LEN = 8, OVPN_TAG_LEN = 16, OVPN_HEAD_LEN = OVPN_AAD_LEN + OVPN_TAG_LEN };

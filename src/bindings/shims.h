@@ -16,6 +16,7 @@
 struct aead_request;
 struct crypto_aead;
 struct ethtool_drvinfo;
+struct ethtool_link_ksettings;
 struct nf_hook_state;
 struct page_pool;
 struct scatterlist;
@@ -39,6 +40,8 @@ void ovpn_shim_netdev_count_tx(struct net_device *dev, unsigned int packets,
 			       unsigned int bytes);
 void ovpn_shim_set_drvinfo(struct ethtool_drvinfo *info, const char *driver,
 			   const char *version);
+int ovpn_shim_get_link_ksettings(struct net_device *dev,
+				 struct ethtool_link_ksettings *settings);
 
 /* Where a UDP packet came from and went to; version is 4, 6, or 0 for neither. */
 struct ovpn_udp_addresses {
