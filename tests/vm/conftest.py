@@ -21,6 +21,9 @@ from ovpnlab.netlink import NetlinkError  # noqa: E402
 from ovpnlab.network import cable  # noqa: E402
 
 Refused = Callable[..., AbstractContextManager[None]]
+Overlooked = Callable[[], AbstractContextManager[None]]
+
+KERNEL_LOG = "kernel-log"  # the name of the plugin that watches it
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -41,7 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "differs_from_c(reason, run=True): the C module is known to fail this",
     ):
         config.addinivalue_line("markers", line)
-    config.pluginmanager.register(KernelLogWatch(config.getoption("--oracle")), "kernel-log")
+    config.pluginmanager.register(KernelLogWatch(config.getoption("--oracle")), KERNEL_LOG)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -80,6 +83,20 @@ class KernelLogWatch:
         else:
             self._log = KernelLog()
 
+    @contextmanager
+    def overlooked(self) -> Iterator[None]:
+        """What the kernel complains about in here is another module's fault.
+
+        What it complained about before fails the test; from the end on it counts again.
+        """
+        self._inspect("before another module was loaded")
+        try:
+            yield
+        finally:
+            if self._log is not None:
+                self._log.close()
+            self._log = KernelLog()
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_setup(self, item: pytest.Item) -> Iterator[None]:
         """Nothing may be left over when a test begins."""
@@ -108,6 +125,14 @@ class KernelLogWatch:
 def oracle(request: pytest.FixtureRequest) -> bool:
     """Whether the C module runs in place of the one under test."""
     return bool(request.config.getoption("--oracle"))
+
+
+@pytest.fixture(scope="session")
+def overlooked(pytestconfig: pytest.Config) -> Overlooked:
+    """`with overlooked():` - the kernel's complaints are not about the module under test."""
+    watch = pytestconfig.pluginmanager.get_plugin(KERNEL_LOG)
+    assert isinstance(watch, KernelLogWatch)
+    return watch.overlooked
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ One noun per file:
     pki          a certificate authority, made with openssl
     openvpn      OpenVPN daemons, their configuration and status files
     office       an OpenVPN server and two clients, ready to use
+    battery      the same requests for two modules, and what each answers
     module       loading and unloading of the kernel module
     kernel_log   what the kernel complained about
     logs         what daemons and captures leave behind

@@ -84,7 +84,8 @@ class Link:
         return None if mode is None else mode[0]
 
 
-def _message(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
+def request_head(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
+    """The `struct ifinfomsg` that a request begins with."""
     return _IFINFOMSG.pack(socket.AF_UNSPEC, 0, index, flags, change)
 
 
@@ -105,7 +106,7 @@ def create(
     info = text(IFLA_INFO_KIND, kind)
     if data is not None:
         info += nested(IFLA_INFO_DATA, data)
-    request = _message() + text(IFLA_IFNAME, name) + nested(IFLA_LINKINFO, info)
+    request = request_head() + text(IFLA_IFNAME, name) + nested(IFLA_LINKINFO, info)
     if mtu is not None:
         request += u32(IFLA_MTU, mtu)
     with namespace.route_socket() as rtnl:
@@ -116,7 +117,7 @@ def create(
 def delete(namespace: Namespace, name: str) -> None:
     """Delete an interface."""
     with namespace.route_socket() as rtnl:
-        rtnl.request(RTM_DELLINK, _message() + text(IFLA_IFNAME, name))
+        rtnl.request(RTM_DELLINK, request_head() + text(IFLA_IFNAME, name))
 
 
 def set_mtu(namespace: Namespace, name: str, mtu: int) -> None:
@@ -145,19 +146,19 @@ def add_address(namespace: Namespace, name: str, address: str) -> None:
 def set_up(namespace: Namespace, name: str, up: bool = True) -> None:
     """Set an interface up or down."""
     with namespace.route_socket() as rtnl:
-        request = _message(flags=IFF_UP if up else 0, change=IFF_UP) + text(IFLA_IFNAME, name)
+        request = request_head(flags=IFF_UP if up else 0, change=IFF_UP) + text(IFLA_IFNAME, name)
         rtnl.request(RTM_NEWLINK, request)
 
 
 def _change(namespace: Namespace, name: str, attributes: bytes) -> None:
     with namespace.route_socket() as rtnl:
-        rtnl.request(RTM_NEWLINK, _message() + text(IFLA_IFNAME, name) + attributes)
+        rtnl.request(RTM_NEWLINK, request_head() + text(IFLA_IFNAME, name) + attributes)
 
 
 def get(namespace: Namespace, name: str) -> Link:
     """What rtnetlink says of an interface."""
     with namespace.route_socket() as rtnl:
-        (reply,) = rtnl.request(RTM_GETLINK, _message() + text(IFLA_IFNAME, name))
+        (reply,) = rtnl.request(RTM_GETLINK, request_head() + text(IFLA_IFNAME, name))
     _family, hardware, index, flags, _change = _IFINFOMSG.unpack_from(reply.payload)
     # Some attributes of other kinds stand twice in a link message; these do not.
     found = dict(walk(reply.payload[_IFINFOMSG.size :]))

@@ -51,6 +51,11 @@ def load(file: Path | None = None) -> None:
     command.run("insmod", str(file))
 
 
+def c_path() -> Path:
+    """Where `scripts/counterparts` puts the C module."""
+    return Path("/opt/ovpn-dco-c", os.uname().release, "ovpn-dco-v2.ko")
+
+
 def unload(timeout: float = 10) -> None:
     """Unload the module; its users must be gone, or go within the time."""
     try:
