@@ -12,9 +12,10 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
+from conftest import MODES, OUTER, MakeEndpoint, MakeInterface
 from ovpnlab import aead, iperf, link, packet, waiting
 from ovpnlab.capture import udp_payload
 from ovpnlab.family import PEER_ID_UNDEFINED, Cipher, KeyPair, Reason, Removals, Slot
@@ -23,93 +24,6 @@ from ovpnlab.namespace import Namespace
 from ovpnlab.netlink import NetlinkError
 from ovpnlab.ping import ping
 from ovpnlab.wire import DATA_V2, KEEPALIVE, OVERHEAD, Endpoint
-
-OUTER = {4: ("192.0.2.1", "192.0.2.2"), 6: ("2001:db8::1", "2001:db8::2")}
-MODES = {"p2p": link.MODE_P2P, "mp": link.MODE_MP}
-
-MakeInterface = Callable[..., Interface]
-MakeEndpoint = Callable[..., Endpoint]
-
-
-@pytest.fixture
-def stack() -> Iterator[contextlib.ExitStack]:
-    """Closes what a test has made."""
-    with contextlib.ExitStack() as made:
-        yield made
-
-
-@pytest.fixture
-def interface(alpha: Namespace, beta: Namespace, stack: contextlib.ExitStack) -> MakeInterface:
-    """Makes interfaces that go with the test; by default in alpha, in multi-peer mode."""
-
-    def make(
-        *addresses: str,
-        namespace: Namespace = alpha,
-        outer: str | None = "192.0.2.1",
-        mode: int = link.MODE_MP,
-        **more: object,
-    ) -> Interface:
-        wanted = addresses or ("10.8.0.1/24", "fd00:8::1/64")
-        made = Interface(namespace, outer, *wanted, mode=mode, **more)  # type: ignore[arg-type]
-        stack.callback(made.close)
-        return made
-
-    return make
-
-
-@pytest.fixture
-def pair(interface: MakeInterface, beta: Namespace) -> Callable[..., tuple[Interface, Interface]]:
-    """Makes a tunnel between alpha and beta, our module at both ends."""
-
-    def make(
-        version: int = 4,
-        mode: str = "p2p",
-        cipher: Cipher = Cipher.AES_GCM,
-        size: int = 32,
-        mtu: int | None = None,
-        inner6: bool = True,
-    ) -> tuple[Interface, Interface]:
-        outer = OUTER[version]
-        more = ("fd00:8::1/64",) if inner6 else ()
-        near = interface("10.8.0.1/24", *more, outer=outer[0], mode=MODES[mode], mtu=mtu)
-        more = ("fd00:8::2/64",) if inner6 else ()
-        far = interface(
-            "10.8.0.2/24", *more, namespace=beta, outer=outer[1], mode=MODES[mode], mtu=mtu
-        )
-        keys = KeyPair.random(3, cipher, size)
-        near.add_peer(21, far.address, keys, ipv4="10.8.0.2", ipv6="fd00:8::2")
-        far.add_peer(21, near.address, keys.flipped(), ipv4="10.8.0.1", ipv6="fd00:8::1")
-        return near, far
-
-    return make
-
-
-@pytest.fixture
-def endpoint(beta: Namespace, stack: contextlib.ExitStack) -> MakeEndpoint:
-    """Makes endpoints in user space, in beta, as peers of an interface."""
-
-    def make(
-        end: Interface,
-        peer_id: int,
-        ipv4: str,
-        ipv6: str | None = None,
-        keys: KeyPair | None = None,
-        address: str = "192.0.2.2",
-    ) -> Endpoint:
-        keys = keys or KeyPair.random()
-        made = Endpoint(beta, address, end.address, peer_id, keys)
-        stack.callback(made.close)
-        end.add_peer(peer_id, made.address, keys.flipped(), ipv4, ipv6)
-        return made
-
-    return make
-
-
-@pytest.fixture
-def one(interface: MakeInterface, endpoint: MakeEndpoint) -> tuple[Interface, Endpoint]:
-    """A multi-peer interface (10.8.0.1) with peer 1 (10.8.0.2, fd00:8::2) in user space."""
-    end = interface()
-    return end, endpoint(end, 1, "10.8.0.2", "fd00:8::2")
 
 
 def bits(index: int, data: bytes) -> bytes:
