@@ -3,7 +3,10 @@
 //! Keys and the two slots that a peer has for them.
 
 #[cfg(ovpn_dco_debug)]
-use crate::proto::packet::{HEADER_LEN, OVERHEAD};
+use crate::{
+    abstractions::parameters,
+    proto::packet::{HEADER_LEN, OVERHEAD},
+};
 use crate::{
     abstractions::{
         aead::{Aead, Workspace, Workspaces},
@@ -146,6 +149,18 @@ impl Drop for Direction {
     }
 }
 
+/// How many packets a new key counts as sent.
+fn sent_before() -> i64 {
+    #[cfg(ovpn_dco_debug)]
+    {
+        i64::from(parameters::first_packet_id().saturating_sub(1))
+    }
+    #[cfg(not(ovpn_dco_debug))]
+    {
+        0
+    }
+}
+
 /// A key for both directions, with what has been sent and received under it.
 #[pin_data]
 pub(crate) struct Key {
@@ -171,7 +186,7 @@ impl Key {
                 id: config.key_id,
                 encrypt,
                 decrypt,
-                sent: Atomic::new(0),
+                sent: Atomic::new(sent_before()),
                 replay <- new_spinlock!(ReplayWindow::new()),
             }),
             GFP_KERNEL,

@@ -18,6 +18,8 @@ pub mod net;
 pub mod netdevice;
 pub mod netlink;
 pub mod page_pool;
+#[cfg(ovpn_dco_debug)]
+pub mod parameters;
 pub mod rcu;
 pub mod rhashtable;
 pub mod rtnl;

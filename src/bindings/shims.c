@@ -5,6 +5,7 @@
 #include <linux/ethtool.h>
 #include <linux/inetdevice.h>
 #include <linux/module.h>
+#include <linux/moduleparam.h>
 #include <linux/netfilter.h>
 #include <linux/scatterlist.h>
 #include <net/addrconf.h>
@@ -717,5 +718,16 @@ bool ovpn_shim_nexthop6(struct net_device *dev, const struct dst_entry *dst,
 	dst_release(own);
 	return ours;
 }
+
+#ifdef OVPN_DCO_DEBUG
+static unsigned int first_packet_id = 1;
+module_param(first_packet_id, uint, 0600);
+MODULE_PARM_DESC(first_packet_id, "what new keys begin to count their packets with");
+
+u32 ovpn_shim_first_packet_id(void)
+{
+	return READ_ONCE(first_packet_id);
+}
+#endif
 
 MODULE_VERSION(OVPN_DCO_VERSION);

@@ -159,4 +159,8 @@ bool ovpn_shim_nexthop4(struct net_device *dev, const struct dst_entry *dst,
 bool ovpn_shim_nexthop6(struct net_device *dev, const struct dst_entry *dst,
 			const u8 *address, u32 mark, u8 *nexthop);
 
+#ifdef OVPN_DCO_DEBUG
+u32 ovpn_shim_first_packet_id(void);
+#endif
+
 #endif
