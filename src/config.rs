@@ -5,7 +5,7 @@
 use crate::{
     bindings,
     proto::{
-        nonce::NonceTail,
+        nonce::NONCE_TAIL_LEN,
         packet::{KeyId, PeerId},
     },
 };
@@ -106,8 +106,8 @@ pub(crate) struct NewKey<'a> {
 pub(crate) struct KeyDirection<'a> {
     /// Of a length that the cipher takes. The request, where it stands, is wiped afterwards.
     pub(crate) key: &'a [u8],
-    /// What follows the packet id in the nonce.
-    pub(crate) nonce_tail: NonceTail,
+    /// What follows the packet id in the nonce. It stands in the request, too.
+    pub(crate) nonce_tail: &'a [u8; NONCE_TAIL_LEN],
 }
 
 /// What is known of a peer.

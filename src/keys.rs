@@ -63,7 +63,7 @@ impl Direction {
                 #[cfg(ovpn_dco_debug)]
                 Cipher::None => Protection::None,
             },
-            tail: direction.nonce_tail.clone(),
+            tail: NonceTail::new(*direction.nonce_tail),
         })
     }
 

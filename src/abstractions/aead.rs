@@ -8,7 +8,7 @@
 //! C headers: [`include/crypto/aead.h`](srctree/include/crypto/aead.h),
 //! [`include/linux/scatterlist.h`](srctree/include/linux/scatterlist.h)
 
-use super::{page_pool::PagePool, softirq::BhDisabled};
+use super::{memory, page_pool::PagePool, softirq::BhDisabled};
 use crate::bindings;
 use core::{ptr, ptr::NonNull};
 use kernel::{
@@ -92,6 +92,7 @@ pub const HEAD: usize = AAD_LEN as usize + TAG_LEN as usize;
 pub struct Workspace {
     request: *mut bindings::aead_request,
     capacity: u32,
+    nonce: [u8; NONCE_LEN],
     /// Associated data, body, tag.
     source: [bindings::scatterlist; 3],
     /// Associated data, body.
@@ -110,6 +111,7 @@ impl Workspace {
         let mut workspace = Self {
             request: ptr::null_mut(),
             capacity: 0,
+            nonce: [0; NONCE_LEN],
             source: Default::default(),
             destination: Default::default(),
             unused: [0; AAD_LEN as usize],
@@ -135,19 +137,20 @@ impl Workspace {
     unsafe fn run(
         &mut self,
         aead: &Aead,
-        mut nonce: [u8; NONCE_LEN],
+        nonce: [u8; NONCE_LEN],
         job: &bindings::ovpn_aead_job,
     ) -> Result {
         if self.request.is_null() || aead.request_size > self.capacity {
             return Err(ENOMEM);
         }
+        self.nonce = nonce;
         // SAFETY: By the type invariants the request is ours and large enough for the transform;
         // the call is synchronous, so that nothing of it is used afterwards.
         to_result(unsafe {
             bindings::ovpn_shim_aead_run(
                 self.request,
                 aead.raw.as_ptr(),
-                nonce.as_mut_ptr(),
+                self.nonce.as_mut_ptr(),
                 self.source.as_mut_ptr(),
                 self.destination.as_mut_ptr(),
                 job,
@@ -296,7 +299,11 @@ impl Workspaces {
     /// `work` must not send what it makes: sending may come back here.
     #[inline]
     pub fn with<R>(&self, _bh: &BhDisabled, work: impl FnOnce(&mut Workspace) -> R) -> Option<R> {
-        let workspace = self.0.get(CpuId::current().as_u32() as usize)?;
-        Some(work(&mut workspace.lock()))
+        let mut workspace = self.0.get(CpuId::current().as_u32() as usize)?.lock();
+        let result = work(&mut workspace);
+
+        // Half of the nonce is as secret as the key.
+        memory::wipe(&mut workspace.nonce);
+        Some(result)
     }
 }

@@ -265,6 +265,11 @@ impl<'a> Attribute<'a> {
 
     /// The payload, if it has `N` bytes; else refuses the request with `EINVAL`.
     pub fn array<const N: usize>(&self) -> Result<[u8; N], Failure> {
+        self.array_ref().copied()
+    }
+
+    /// As [`Attribute::array`], where the payload stands: no copy is made.
+    pub fn array_ref<const N: usize>(&self) -> Result<&'a [u8; N], Failure> {
         self.payload
             .try_into()
             .map_err(|_| self.refuse(EINVAL, c"an attribute has a wrong length"))

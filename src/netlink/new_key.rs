@@ -22,10 +22,7 @@ use crate::{
         ovpn_nl_commands_OVPN_CMD_NEW_KEY as CMD_NEW_KEY,
     },
     config::{self, Cipher, KeyDirection},
-    proto::{
-        nonce::{NonceTail, NONCE_TAIL_LEN},
-        packet::KeyId,
-    },
+    proto::{nonce::NONCE_TAIL_LEN, packet::KeyId},
 };
 use kernel::prelude::*;
 
@@ -98,7 +95,7 @@ fn direction<'a>(nest: &Attribute<'a>, cipher: Cipher) -> Result<KeyDirection<'a
     if matches!(cipher, Cipher::None) {
         return Ok(KeyDirection {
             key: &[],
-            nonce_tail: NonceTail::new([0; NONCE_TAIL_LEN]),
+            nonce_tail: &[0; NONCE_TAIL_LEN],
         });
     }
 
@@ -111,6 +108,6 @@ fn direction<'a>(nest: &Attribute<'a>, cipher: Cipher) -> Result<KeyDirection<'a
     }
     Ok(KeyDirection {
         key: key.bytes(),
-        nonce_tail: NonceTail::new(nonce_tail.array()?),
+        nonce_tail: nonce_tail.array_ref()?,
     })
 }

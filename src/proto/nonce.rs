@@ -15,7 +15,6 @@ pub(crate) const NONCE_TAIL_LEN: usize = 8;
 /// wire.
 ///
 /// It is as secret as the key, so there is no `Debug` that could print it to the log.
-#[derive(Clone)]
 pub(crate) struct NonceTail([u8; NONCE_TAIL_LEN]);
 
 impl NonceTail {
