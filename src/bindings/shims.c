@@ -620,7 +620,9 @@ struct rtable *ovpn_shim_route4(struct net *net, struct sock *sk, __be32 *saddr,
 	};
 	struct rtable *rt;
 
-	if (!fl.saddr && sk->sk_family == AF_INET)
+	/* an IPv6 socket has an IPv4 address only if it is bound to a mapped one */
+	if (!fl.saddr && (sk->sk_family == AF_INET ||
+			  ipv6_addr_v4mapped(&inet6_sk(sk)->saddr)))
 		fl.saddr = inet_sk(sk)->inet_saddr;
 	if (fl.saddr && !inet_confirm_addr(net, NULL, 0, fl.saddr, RT_SCOPE_HOST))
 		fl.saddr = 0;
