@@ -649,8 +649,13 @@ struct dst_entry *ovpn_shim_route6(struct net *net, struct sock *sk, u8 *saddr,
 	memcpy(&fl.daddr, daddr, sizeof(fl.daddr));
 	if (ipv6_addr_any(&fl.saddr))
 		fl.saddr = inet6_sk(sk)->saddr;
-	if (!ipv6_addr_any(&fl.saddr) && !ipv6_chk_addr(net, &fl.saddr, NULL, 0))
+	rcu_read_lock();
+	/* without the device, an address in the VRF that it leads to is not found */
+	if (!ipv6_addr_any(&fl.saddr) &&
+	    !ipv6_chk_addr(net, &fl.saddr,
+			   dev_get_by_index_rcu(net, fl.flowi6_oif), 0))
 		fl.saddr = in6addr_any;
+	rcu_read_unlock();
 	dst = ip6_dst_lookup_flow(net, sk, &fl, NULL);
 	memcpy(saddr, &fl.saddr, sizeof(fl.saddr));
 	return dst;
