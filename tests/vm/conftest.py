@@ -185,6 +185,24 @@ def beta(alpha: Namespace) -> Iterator[Namespace]:
     namespace.close()
 
 
+@pytest.fixture(scope="module")
+def second_cable(alpha: Namespace, beta: Namespace) -> None:
+    """A second way from alpha to beta, eth1: 198.18.0.0/24 and 2001:db8:18::/64, .1 and .2.
+
+    Beta has addresses besides that alpha reaches by the first one: 203.0.113.2 and
+    2001:db8:113::2.
+    """
+    cable(
+        *(alpha, "eth1", ("198.18.0.1/24", "2001:db8:18::1/64")),
+        *(beta, "eth1", ("198.18.0.2/24", "2001:db8:18::2/64")),
+    )
+    beta.ip("addr add 203.0.113.2/32 dev lo", "addr add 2001:db8:113::2/128 dev lo nodad")
+    alpha.ip(
+        "route add 203.0.113.2 via 192.0.2.2",
+        "route add 2001:db8:113::2 via 2001:db8::2",
+    )
+
+
 @pytest.fixture(scope="session")
 def refused(oracle: bool) -> Refused:
     """`with refused(errno, ...):` - the request inside is refused, with a message."""

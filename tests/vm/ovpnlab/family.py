@@ -229,11 +229,13 @@ class Removal:
 
 
 def sockaddr(address: str, port: int) -> bytes:
-    """A `struct sockaddr_in` or `struct sockaddr_in6`."""
+    """A `struct sockaddr_in` or `struct sockaddr_in6`; fe80::1%3 has the scope id 3."""
     parsed = ipaddress.ip_address(address)
     if parsed.version == 4:
         return struct.pack("=H", socket.AF_INET) + struct.pack("!H4s8x", port, parsed.packed)
-    return struct.pack("=H", socket.AF_INET6) + struct.pack("!HI16sI", port, 0, parsed.packed, 0)
+    scope = struct.pack("=I", int(parsed.scope_id or 0))
+    head = struct.pack("=H", socket.AF_INET6) + struct.pack("!HI16s", port, 0, parsed.packed)
+    return head + scope
 
 
 def parse_sockaddr(data: bytes) -> tuple[str, int]:
@@ -243,7 +245,8 @@ def parse_sockaddr(data: bytes) -> tuple[str, int]:
     if family == socket.AF_INET and len(data) == 16:
         return str(ipaddress.ip_address(data[4:8])), port
     if family == socket.AF_INET6 and len(data) == 28:
-        return str(ipaddress.ip_address(data[8:24])), port
+        (scope,) = struct.unpack_from("=I", data, 24)
+        return str(ipaddress.ip_address(data[8:24])) + (f"%{scope}" if scope else ""), port
     raise ValueError(f"neither sockaddr_in nor sockaddr_in6: {data.hex()}")
 
 

@@ -87,6 +87,14 @@ class Interface:
         """Whether GET_PEER knows the peer."""
         return any(peer.peer_id == peer_id for peer in self.peers())
 
+    def say(self, destination: str, data: bytes = b"x", port: int = 9, source: str = "") -> None:
+        """Send a datagram from the interface's namespace."""
+        family = socket.AF_INET6 if ":" in destination else socket.AF_INET
+        with self.namespace.socket(family, socket.SOCK_DGRAM) as sender:
+            if source:
+                sender.bind((source, 0))
+            sender.sendto(data, (destination, port))
+
     def close(self) -> None:
         """Delete the interface, if it is still there, and close the sockets."""
         with contextlib.suppress(NetlinkError):
@@ -97,8 +105,12 @@ class Interface:
 
 
 def udp_socket(namespace: Namespace, address: str, port: int = 0) -> socket.socket:
-    """A bound UDP socket."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    made = namespace.socket(family, socket.SOCK_DGRAM)
-    made.bind((address, port))
+    """A bound UDP socket; a link-local address is given as fe80::1%eth0."""
+    host, _, scope = address.partition("%")
+    if ":" in host:
+        made = namespace.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+        made.bind((host, port, 0, namespace.index(scope) if scope else 0))
+    else:
+        made = namespace.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        made.bind((host, port))
     return made

@@ -72,9 +72,13 @@ class Namespace:
         with self.entered():
             return command.start(*argv, output=output)
 
-    def ip(self, *lines: str) -> None:
-        """Run `ip` inside, once, on one or more lines of arguments."""
-        self.run("ip", "-batch", "-", stdin="\n".join(lines) + "\n")
+    def ip(self, *lines: str, version: int | None = None) -> None:
+        """Run `ip` inside, once, on one or more lines of arguments.
+
+        `version` is for those that do not tell by an address which IP they mean.
+        """
+        family = () if version is None else (f"-{version}",)
+        self.run("ip", *family, "-batch", "-", stdin="\n".join(lines) + "\n")
 
     def socket(self, family: int, kind: int, protocol: int = 0) -> socket.socket:
         """A socket of this namespace."""

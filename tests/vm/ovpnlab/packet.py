@@ -12,7 +12,8 @@ ICMPV6 = 58
 UDP = 17
 
 
-def _checksum(data: bytes) -> int:
+def checksum(data: bytes) -> int:
+    """The Internet checksum."""
     data += bytes(len(data) % 2)
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
@@ -28,7 +29,7 @@ def ip(source: str, destination: str, protocol: int, payload: bytes) -> bytes:
         return head + one.packed + other.packed + payload
     head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(payload), 0, 0, 64, protocol, 0)
     head += one.packed + other.packed
-    return head[:10] + struct.pack("!H", _checksum(head)) + head[12:] + payload
+    return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + payload
 
 
 def echo_request(source: str, destination: str, sequence: int = 1, data: bytes = b"") -> bytes:
@@ -38,10 +39,10 @@ def echo_request(source: str, destination: str, sequence: int = 1, data: bytes =
     if ":" in source:
         one, other = ipaddress.ip_address(source), ipaddress.ip_address(destination)
         pseudo = one.packed + other.packed + struct.pack("!II", len(body), ICMPV6)
-        check = _checksum(pseudo + body)
+        check = checksum(pseudo + body)
         protocol = ICMPV6
     else:
-        check = _checksum(body)
+        check = checksum(body)
         protocol = ICMP
     body = body[:2] + struct.pack("!H", check) + body[4:]
     return ip(source, destination, protocol, body)
