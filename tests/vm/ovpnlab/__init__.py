@@ -14,7 +14,10 @@ One noun per file:
     aead         AES-GCM and ChaCha20-Poly1305
     packet       IP packets
     wire         an OpenVPN data channel endpoint in user space
+    vectors      packets with known answers
+    tap          packets as they pass an interface, and packets put there
     capture      packets seen on an interface
+    firewall     nftables rules and their counters
     ping, iperf  traffic and its figures
     pki          a certificate authority, made with openssl
     openvpn      OpenVPN daemons, their configuration and status files
@@ -26,5 +29,5 @@ One noun per file:
     report       the demo's output
 
 Nothing here needs more than Python's standard library and the programs of the
-Debian tree (openvpn, openssl, iproute2, iputils, iperf3, tcpdump, kmod).
+Debian tree (openvpn, openssl, iproute2, iputils, iperf3, nftables, tcpdump, kmod).
 """
