@@ -7,8 +7,8 @@ use crate::{
         errno,
         rcu::{Guard, RcuArc},
         socket::{Kind, Sock, SocketFile},
-        tcp::{self, Connection},
-        udp_tunnel,
+        tcp::Connection,
+        tcp_attach, udp_tunnel,
         workqueue::DelayedWork,
     },
     config::Reason,
@@ -94,7 +94,7 @@ impl Socket {
         .map_err(Refusal::because(OUT_OF_MEMORY))?;
         match kind {
             Kind::Udp => udp_tunnel::attach(&lock, socket.clone()).map_err(|_| BUSY)?,
-            Kind::Tcp => tcp::attach(&lock, &socket).map_err(|error| {
+            Kind::Tcp => tcp_attach::attach(&lock, &socket).map_err(|error| {
                 if error == EINVAL {
                     Refusal::new(EINVAL, c"the TCP socket is not in ESTABLISHED state")
                 } else {
@@ -114,7 +114,7 @@ impl Socket {
     /// One peer less uses it. Process context, once for each [`Socket::attach`].
     pub(crate) fn detach(&self) {
         match self.kind {
-            Kind::Tcp => tcp::detach(&self.sock, self),
+            Kind::Tcp => tcp_attach::detach(&self.sock, self),
             _ => {
                 let lock = self.sock.lock();
                 if self.users.fetch_sub(1, Relaxed) == 1 {

@@ -6,6 +6,7 @@ use crate::{
     abstractions::{
         rcu::{Guard, RcuArc, RcuRef},
         skb::SkBuff,
+        socket::Sock,
         softirq::BhDisabled,
         tcp::{self, Connection, Failure, Stream, FLUSH},
         tcp_overrides::Overrides,
@@ -39,6 +40,10 @@ pub(crate) fn send(socket: RcuRef<'_, Socket>, packets: SkBuff, bh: &BhDisabled)
 impl Stream for Socket {
     fn connection(&self) -> &Connection<Self> {
         &self.connection
+    }
+
+    fn sock(&self) -> &Sock {
+        &self.sock
     }
 
     fn overrides() -> &'static Overrides<Self> {
@@ -79,7 +84,7 @@ impl Run<FLUSH> for Socket {
     }
 
     fn run(this: RcuArc<Self>) {
-        tcp::flush(&this, &this.sock);
+        tcp::flush(&this);
     }
 }
 

@@ -27,6 +27,7 @@ pub mod skb;
 pub mod socket;
 pub mod softirq;
 pub mod tcp;
+pub mod tcp_attach;
 pub mod tcp_overrides;
 pub mod time;
 pub mod udp_tunnel;

@@ -11,22 +11,19 @@
 use super::{
     rcu::{Guard, RcuArc, RcuRef},
     skb::{SkBuff, SkBuffList, SkBuffQueue},
-    socket::{Kind, Sock, SockLock},
+    socket::{Sock, SockLock},
     softirq::BhDisabled,
+    tcp_attach::Saved,
     tcp_overrides::Overrides,
     workqueue::{DelayedWork, Run},
 };
 use crate::bindings;
-use core::{
-    marker::PhantomData,
-    ptr::{self, NonNull},
-};
+use core::marker::PhantomData;
 use kernel::{
-    error::to_result,
     new_spinlock,
     prelude::*,
     sync::{
-        atomic::{Acquire, Atomic, Full, Relaxed, Release},
+        atomic::{Acquire, Atomic, Relaxed},
         SpinLock,
     },
     types::Opaque,
@@ -48,7 +45,7 @@ pub const PREFIX_LEN: usize = 2;
 /// only makes the wait longer.
 const QUEUE_MAX: u32 = 1024;
 /// Messages of the process that may wait to be sent, and to be read by it.
-const PROCESS_QUEUE_MAX: u32 = 64;
+pub(super) const PROCESS_QUEUE_MAX: u32 = 64;
 /// How many messages are sent before the socket's lock is given up for a moment, as what arrives
 /// meanwhile has a limited place to wait in.
 const BURST: u32 = 32;
@@ -57,6 +54,9 @@ const BURST: u32 = 32;
 pub trait Stream: Run<FLUSH> {
     /// Its connection.
     fn connection(&self) -> &Connection<Self>;
+
+    /// Its socket.
+    fn sock(&self) -> &Sock;
 
     /// What sockets with such an object have in place of their own operations.
     fn overrides() -> &'static Overrides<Self>;
@@ -72,24 +72,16 @@ pub trait Stream: Run<FLUSH> {
     /// The connection failed. May be called more than once, in any context.
     fn failed(this: RcuArc<Self>, failure: Failure);
 
-    /// The process closed the socket: [`detach`] it. Process context, the socket is not locked.
+    /// The process closed the socket: [`detach`](super::tcp_attach::detach) it. Process context,
+    /// the socket is not locked.
     fn closed(this: RcuArc<Self>);
 }
 
 /// The number of the work item that sends.
 pub const FLUSH: u64 = 1;
 
-/// What the socket had before it was attached.
-pub(super) struct Saved {
-    data_ready: Option<unsafe extern "C" fn(*mut bindings::sock)>,
-    write_space: Option<unsafe extern "C" fn(*mut bindings::sock)>,
-    state_change: Option<unsafe extern "C" fn(*mut bindings::sock)>,
-    prot: *mut bindings::proto,
-    pub(super) ops: *const bindings::proto_ops,
-}
-
 /// What waits to be sent.
-struct Outgoing {
+pub(super) struct Outgoing {
     /// The message that has been sent in part, and how many bytes of it.
     current: Option<(SkBuff, u32)>,
     /// Messages of the process, which go first.
@@ -99,28 +91,34 @@ struct Outgoing {
     kernel: SkBuffList,
     kernel_len: u32,
     /// The work item will run and look here again.
-    scheduled: bool,
+    pub(super) scheduled: bool,
 }
 
 impl Outgoing {
     fn next(&mut self) -> Option<(SkBuff, u32)> {
-        if let Some(current) = self.current.take() {
-            return Some(current);
-        }
-        if let Some(skb) = self.process.pop() {
-            self.process_len = self.process_len.saturating_sub(1);
-            return Some((skb, 0));
+        if let Some(next) = self.next_that_must() {
+            return Some(next);
         }
         let skb = self.kernel.pop()?;
         self.kernel_len = self.kernel_len.saturating_sub(1);
         Some((skb, 0))
     }
 
-    fn is_empty(&self) -> bool {
+    /// What must be sent whatever happens: the rest of a message, and messages of the process.
+    pub(super) fn next_that_must(&mut self) -> Option<(SkBuff, u32)> {
+        if let Some(current) = self.current.take() {
+            return Some(current);
+        }
+        let skb = self.process.pop()?;
+        self.process_len = self.process_len.saturating_sub(1);
+        Some((skb, 0))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
         self.current.is_none() && self.process_len == 0 && self.kernel_len == 0
     }
 
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         while self.next().is_some() {}
     }
 }
@@ -134,16 +132,18 @@ impl Outgoing {
 #[pin_data]
 pub struct Connection<T> {
     #[pin]
-    strparser: Opaque<bindings::strparser>,
-    saved: Opaque<Saved>,
+    pub(super) strparser: Opaque<bindings::strparser>,
+    pub(super) saved: Opaque<Saved>,
     #[pin]
-    outgoing: SpinLock<Outgoing>,
+    pub(super) outgoing: SpinLock<Outgoing>,
     /// Messages for the process to read.
     #[pin]
     pub(super) incoming: SkBuffQueue,
-    attached: Atomic<bool>,
+    pub(super) attached: Atomic<bool>,
     /// The stream is stopped, as the process does not read.
-    paused: Atomic<bool>,
+    pub(super) paused: Atomic<bool>,
+    /// The process is closing the socket.
+    pub(super) closing: Atomic<bool>,
     #[pin]
     flush: DelayedWork<T, FLUSH>,
     _owner: PhantomData<T>,
@@ -171,6 +171,7 @@ impl<T: Stream> Connection<T> {
             incoming <- SkBuffQueue::new(),
             attached: Atomic::new(false),
             paused: Atomic::new(false),
+            closing: Atomic::new(false),
             flush <- DelayedWork::new(),
             _owner: PhantomData,
         })
@@ -204,25 +205,33 @@ impl<T: Stream> Connection<T> {
         unsafe { &*self.saved.get() }
     }
 
+    /// The process will not read any more.
+    pub(super) fn set_closing(&self) {
+        self.closing.store(true, Relaxed);
+    }
+
+    /// Sees to it that all messages that have come are in `incoming`. Process context, the socket
+    /// is not locked.
+    pub(super) fn finish_parsing(&self, sock: &Sock) {
+        // What has come is being taken in with the lock held, or is left to the work item, also if
+        // the stream has just been resumed.
+        drop(sock.lock());
+        // SAFETY: The parser has been initialised, and is not freed before its work is done.
+        unsafe { bindings::ovpn_shim_strp_finish_work(self.strparser.get()) };
+    }
+
     /// The process has read a message: if the stream was stopped, it may go on. Process context,
     /// the socket is not locked.
-    ///
-    /// # Safety
-    ///
-    /// `sk` must be the socket of the connection.
-    pub(super) unsafe fn resume(&self, sk: *mut bindings::sock) {
+    pub(super) fn resume(&self, sock: &Sock) {
         if !self.paused.load(Relaxed) || self.incoming.len() > PROCESS_QUEUE_MAX / 2 {
             return;
         }
-        // SAFETY: The socket is valid. With its lock held it is not given back, so the parser is
-        // initialised if it is attached.
-        unsafe {
-            bindings::lock_sock_nested(sk, 0);
-            if self.is_attached() {
-                self.paused.store(false, Relaxed);
-                bindings::strp_unpause(self.strparser.get());
-            }
-            bindings::release_sock(sk);
+        let _lock = sock.lock();
+        if self.is_attached() {
+            self.paused.store(false, Relaxed);
+            // SAFETY: With the socket's lock held it is not given back, so the parser is
+            // initialised.
+            unsafe { bindings::strp_unpause(self.strparser.get()) };
         }
     }
 }
@@ -245,21 +254,39 @@ pub fn send<T: Stream>(this: RcuRef<'_, T>, message: SkBuff, _bh: &BhDisabled) -
     Ok(())
 }
 
-/// Puts a message of the process into the stream, before those of the kernel that wait.
-pub(super) fn send_for_process<T: Stream>(this: &RcuArc<T>, message: SkBuff) {
-    let schedule = {
-        let _bh = BhDisabled::new();
-        let mut outgoing = this.connection().outgoing.lock();
-        outgoing.process.push(message);
-        outgoing.process_len = outgoing.process_len.wrapping_add(1);
-        !core::mem::replace(&mut outgoing.scheduled, true)
+/// The socket has been given back to its process alone.
+pub(super) struct Detached;
+
+/// Puts a message of the process into the stream, before those of the kernel that wait. Process
+/// context, the socket is not locked.
+pub(super) fn send_for_process<T: Stream>(
+    this: &RcuArc<T>,
+    message: SkBuff,
+) -> Result<(), Detached> {
+    let connection = this.connection();
+    let flushed = {
+        let lock = this.sock().lock();
+        if !connection.is_attached() {
+            return Err(Detached);
+        }
+        {
+            let _bh = BhDisabled::new();
+            let mut outgoing = connection.outgoing.lock();
+            outgoing.process.push(message);
+            outgoing.process_len = outgoing.process_len.wrapping_add(1);
+        }
+        // Now, so that it is sent before whatever the process does next: it may close the socket.
+        flush_burst(connection, &lock)
     };
-    if schedule {
-        DelayedWork::<T, FLUSH>::schedule(this, 0);
+    match flushed {
+        Flushed::Burst => DelayedWork::<T, FLUSH>::schedule(this, 0),
+        Flushed::Done => {}
+        Flushed::Failed => T::failed(this.clone(), Failure::Error),
     }
+    Ok(())
 }
 
-fn schedule_flush<T: Stream>(this: RcuRef<'_, T>, schedule: bool) {
+pub(super) fn schedule_flush<T: Stream>(this: RcuRef<'_, T>, schedule: bool) {
     if schedule {
         if let Some(this) = this.to_arc() {
             DelayedWork::<T, FLUSH>::schedule(&this, 0);
@@ -268,7 +295,9 @@ fn schedule_flush<T: Stream>(this: RcuRef<'_, T>, schedule: bool) {
 }
 
 /// Sends what waits, until it is done or the send buffer is full. For [`Run::run`].
-pub fn flush<T: Stream>(this: &RcuArc<T>, sock: &Sock) {
+pub fn flush<T: Stream>(this: &RcuArc<T>) {
+    let sock = this.sock();
+
     loop {
         let lock = sock.lock();
         match flush_burst(this.connection(), &lock) {
@@ -298,10 +327,9 @@ fn flush_burst<T: Stream>(connection: &Connection<T>, lock: &SockLock<'_>) -> Fl
         let next = {
             let _bh = BhDisabled::new();
             let mut outgoing = connection.outgoing.lock();
-            let next = outgoing.next();
-            if next.is_none() || !connection.is_attached() {
+            let next = connection.is_attached().then(|| outgoing.next()).flatten();
+            if next.is_none() {
                 outgoing.scheduled = false;
-                return Flushed::Done;
             }
             next
         };
@@ -347,267 +375,4 @@ fn flush_burst<T: Stream>(connection: &Connection<T>, lock: &SockLock<'_>) -> Fl
 fn wake_senders(sock: &Sock) {
     // SAFETY: The socket is valid.
     unsafe { bindings::ovpn_shim_sk_wake_senders(sock.as_raw()) };
-}
-
-/// Gives the connection of a socket to `stream`.
-///
-/// Process context. Fails with `EINVAL` if it is not an ESTABLISHED TCP connection, with `EBUSY`
-/// if somebody in the kernel has it, such as TLS.
-pub fn attach<T: Stream>(lock: &SockLock<'_>, stream: &RcuArc<T>) -> Result {
-    let sock = lock.sock();
-    let sk = sock.as_raw();
-
-    if sock.kind() != Kind::Tcp || !sock.is_established() {
-        return Err(EINVAL);
-    }
-    // SAFETY: The socket is locked and open, so it has its `struct socket`.
-    unsafe {
-        let prot = (*sk).__sk_common.skc_prot;
-        let table = T::overrides().table_for(prot).ok_or(EBUSY)?;
-        if !(*sk).sk_user_data.is_null() || (*sk).sk_socket.is_null() {
-            return Err(EBUSY);
-        }
-
-        let connection = stream.connection();
-        let callbacks = bindings::strp_callbacks {
-            parse_msg: Some(parse::<T>),
-            rcv_msg: Some(received::<T>),
-            abort_parser: Some(aborted::<T>),
-            ..Default::default()
-        };
-        to_result(bindings::strp_init(
-            connection.strparser.get(),
-            sk,
-            &callbacks,
-        ))?;
-        connection.saved.get().write(Saved {
-            data_ready: (*sk).sk_data_ready,
-            write_space: (*sk).sk_write_space,
-            state_change: (*sk).sk_state_change,
-            prot,
-            ops: (*(*sk).sk_socket).ops,
-        });
-        // INVARIANT: The parser is initialised and the old state saved.
-        connection.attached.store(true, Release);
-
-        let data = RcuArc::into_raw(stream.clone());
-        user_data_of(sk).store(data.as_ptr().cast(), Release);
-        bindings::ovpn_shim_sk_lock_callbacks(sk);
-        (*sk).sk_data_ready = Some(data_ready::<T>);
-        (*sk).sk_write_space = Some(write_space::<T>);
-        (*sk).sk_state_change = Some(state_change::<T>);
-        (*sk).__sk_common.skc_prot = table.prot();
-        (*(*sk).sk_socket).ops = table.ops();
-        bindings::ovpn_shim_sk_unlock_callbacks(sk);
-
-        // What came before the callbacks were there.
-        bindings::strp_check_rcv(connection.strparser.get());
-    }
-    Ok(())
-}
-
-/// Gives the socket back to its process alone. Process context, the socket is not locked; does
-/// nothing if it has been given back already.
-pub fn detach<T: Stream>(sock: &Sock, stream: &T) {
-    let sk = sock.as_raw();
-    let connection = stream.connection();
-
-    let data = {
-        let _lock = sock.lock();
-        if !connection.attached.xchg(false, Full) {
-            return;
-        }
-        // SAFETY: The socket is locked, and was attached: what is undone here was done then.
-        unsafe {
-            let saved = connection.saved();
-            bindings::strp_stop(connection.strparser.get());
-            bindings::ovpn_shim_sk_lock_callbacks(sk);
-            (*sk).sk_data_ready = saved.data_ready;
-            (*sk).sk_write_space = saved.write_space;
-            (*sk).sk_state_change = saved.state_change;
-            (*sk).__sk_common.skc_prot = saved.prot;
-            if !(*sk).sk_socket.is_null() {
-                (*(*sk).sk_socket).ops = saved.ops;
-            }
-            bindings::ovpn_shim_sk_unlock_callbacks(sk);
-            user_data_of(sk).xchg(ptr::null_mut(), Full)
-        }
-    };
-    // SAFETY: The parser has been stopped, and the socket is not locked.
-    unsafe { bindings::strp_done(connection.strparser.get()) };
-    // SAFETY: `attach` put a reference there, which has been taken out.
-    let owner = NonNull::new(data.cast::<T>()).map(|data| unsafe { RcuArc::from_raw(data) });
-    if let Some(owner) = &owner {
-        DelayedWork::<T, FLUSH>::cancel(owner);
-    }
-    {
-        let _bh = BhDisabled::new();
-        connection.outgoing.lock().clear();
-    }
-    connection.incoming.clear();
-    // SAFETY: The socket is valid, and has its own callback again, which wakes its readers.
-    unsafe { bindings::ovpn_shim_sk_wake_readers(sk) };
-}
-
-/// `sk_user_data`.
-///
-/// # Safety
-///
-/// `sk` must be valid for as long as the result is used.
-unsafe fn user_data_of<'a>(sk: *mut bindings::sock) -> &'a Atomic<*mut c_void> {
-    // SAFETY: By the safety requirement; all accesses to the field are atomic.
-    unsafe { Atomic::from_ptr(&raw mut (*sk).sk_user_data) }
-}
-
-/// The object that a socket has been given to.
-///
-/// # Safety
-///
-/// `sk` must be a TCP socket.
-pub(super) unsafe fn stream_of<T: Stream>(
-    sk: *mut bindings::sock,
-    guard: &Guard,
-) -> Option<RcuRef<'_, T>> {
-    // SAFETY: By the safety requirement. The data is ours while the operations are: whoever
-    // takes the socket after us finds them gone.
-    unsafe {
-        let prot: *const *mut bindings::proto = &raw const (*sk).__sk_common.skc_prot;
-        if !T::overrides().has(prot.read_volatile()) {
-            return None;
-        }
-        let data = user_data_of(sk).load(Acquire);
-        if !T::overrides().has(prot.read_volatile()) {
-            return None;
-        }
-        NonNull::new(data.cast::<T>()).map(|data| RcuRef::new(data, guard))
-    }
-}
-
-extern "C" fn data_ready<T: Stream>(sk: *mut bindings::sock) {
-    let guard = Guard::new();
-    // SAFETY: Called for a TCP socket, locked for bottom halves; found under RCU.
-    unsafe {
-        if let Some(stream) = stream_of::<T>(sk, &guard) {
-            bindings::strp_data_ready(stream.connection().strparser.get());
-        }
-    }
-}
-
-extern "C" fn write_space<T: Stream>(sk: *mut bindings::sock) {
-    let guard = Guard::new();
-    // SAFETY: As in `data_ready`.
-    let Some(stream) = (unsafe { stream_of::<T>(sk, &guard) }) else {
-        return;
-    };
-    let schedule = {
-        let _bh = BhDisabled::new();
-        let mut outgoing = stream.connection().outgoing.lock();
-        !outgoing.is_empty() && !core::mem::replace(&mut outgoing.scheduled, true)
-    };
-    schedule_flush(stream, schedule);
-    // SAFETY: The connection has been attached, and is not freed under the guard.
-    if let Some(original) = unsafe { stream.connection().saved() }.write_space {
-        // SAFETY: This is what the socket would call itself.
-        unsafe { original(sk) };
-    }
-}
-
-extern "C" fn state_change<T: Stream>(sk: *mut bindings::sock) {
-    let guard = Guard::new();
-    // SAFETY: As in `data_ready`.
-    let Some(stream) = (unsafe { stream_of::<T>(sk, &guard) }) else {
-        return;
-    };
-    // SAFETY: As in `write_space`.
-    unsafe {
-        if let Some(original) = stream.connection().saved().state_change {
-            original(sk);
-        }
-        if bindings::ovpn_shim_sk_is_disconnected(sk) {
-            if let Some(stream) = stream.to_arc() {
-                T::failed(stream, Failure::Disconnected);
-            }
-        }
-    }
-}
-
-extern "C" fn parse<T: Stream>(
-    _strparser: *mut bindings::strparser,
-    skb: *mut bindings::sk_buff,
-) -> c_int {
-    let mut prefix = [0; PREFIX_LEN];
-    // SAFETY: The parser gives a valid buffer with its own data in it; what is copied is within.
-    let available = unsafe {
-        let offset = (*bindings::strp_msg(skb)).offset;
-        let available = (*skb)
-            .len
-            .saturating_sub(offset as u32)
-            .min(PREFIX_LEN as u32);
-        if bindings::skb_copy_bits(skb, offset, prefix.as_mut_ptr().cast(), available as c_int) != 0
-        {
-            return EINVAL.to_errno();
-        }
-        available as usize
-    };
-    match T::frame(prefix.get(..available).unwrap_or_default()) {
-        Ok(None) => 0,
-        Ok(Some(len)) => c_int::try_from(len).unwrap_or(EMSGSIZE.to_errno()),
-        Err(error) => error.to_errno(),
-    }
-}
-
-extern "C" fn received<T: Stream>(
-    strparser: *mut bindings::strparser,
-    skb: *mut bindings::sk_buff,
-) {
-    let guard = Guard::new();
-    // SAFETY: The parser hands the buffer over; it runs under the lock of its socket.
-    let (sk, whole, stream) = unsafe {
-        let Some(skb) = NonNull::new(skb) else { return };
-        let sk = (*strparser).sk;
-        (sk, SkBuff::from_raw(skb), stream_of::<T>(sk, &guard))
-    };
-    let Some(stream) = stream else { return };
-
-    // SAFETY: The parser's own data says where the message is, within the buffer.
-    let message = unsafe {
-        let at = bindings::strp_msg(whole.as_raw());
-        whole.copy_range((*at).offset as u32, (*at).full_len as u32)
-    };
-    whole.consume();
-    let Ok(message) = message else {
-        // A message of the process must not be lost: better lose the connection.
-        if let Some(stream) = stream.to_arc() {
-            T::failed(stream, Failure::Error);
-        }
-        return;
-    };
-    let Some(message) = stream.receive(message, &guard) else {
-        return;
-    };
-    let connection = stream.connection();
-    connection.incoming.push(message);
-    // SAFETY: The socket is locked, and attached.
-    unsafe {
-        if connection.incoming.len() >= PROCESS_QUEUE_MAX {
-            // The stream stops, and with it the sender, until the process has read.
-            connection.paused.store(true, Relaxed);
-            bindings::ovpn_shim_strp_pause(strparser);
-        }
-        if let Some(original) = connection.saved().data_ready {
-            original(sk);
-        }
-    }
-}
-
-extern "C" fn aborted<T: Stream>(strparser: *mut bindings::strparser, _error: c_int) {
-    let guard = Guard::new();
-    // SAFETY: The parser runs under the lock of its socket. What it has cut so far stays; it
-    // takes no more.
-    unsafe {
-        (*strparser).stopped = 1;
-        if let Some(stream) = stream_of::<T>((*strparser).sk, &guard).and_then(RcuRef::to_arc) {
-            T::failed(stream, Failure::Error);
-        }
-    }
 }

@@ -10,6 +10,7 @@ use super::{
     rcu::{Guard, RcuArc, RcuRef},
     skb::SkBuff,
     tcp::{self, Stream},
+    tcp_attach,
 };
 use crate::bindings;
 use core::{marker::PhantomData, mem::MaybeUninit, ptr};
@@ -98,6 +99,7 @@ impl<T: Stream> Overrides<T> {
             (*to).poll = Some(poll::<T>);
             // It would take messages of the kernel out of the stream.
             (*to).splice_read = None;
+            (*to).peek_len = Some(peek_len);
         }
     }
 
@@ -128,7 +130,7 @@ impl<T: Stream> Overrides<T> {
 unsafe fn stream<T: Stream>(sk: *mut bindings::sock) -> Option<RcuArc<T>> {
     let guard = Guard::new();
     // SAFETY: By the safety requirement.
-    unsafe { tcp::stream_of::<T>(sk, &guard) }.and_then(RcuRef::to_arc)
+    unsafe { tcp_attach::stream_of::<T>(sk, &guard) }.and_then(RcuRef::to_arc)
 }
 
 extern "C" fn recvmsg<T: Stream>(
@@ -138,37 +140,53 @@ extern "C" fn recvmsg<T: Stream>(
     flags: c_int,
 ) -> c_int {
     let non_blocking = flags & bindings::MSG_DONTWAIT as c_int;
+    // Neither is in the stream.
+    let elsewhere = flags & (bindings::MSG_ERRQUEUE | bindings::MSG_OOB) as c_int != 0;
     // SAFETY: The socket is valid for the call.
     let mut timeout = unsafe { bindings::sock_rcvtimeo(sk, non_blocking != 0) };
+    let mut parsed = false;
 
     loop {
         // SAFETY: As above.
-        let Some(stream) = (unsafe { stream::<T>(sk) }) else {
-            // SAFETY: The socket has its own operations again; both families have this one.
+        let stream = unsafe { stream::<T>(sk) }.filter(|_| !elsewhere);
+        let Some(stream) = stream else {
+            // SAFETY: The socket has its own operations again, or this does not touch the stream;
+            // both families have this one.
             return match unsafe { bindings::tcp_prot.recvmsg } {
                 // SAFETY: As above.
                 Some(original) => unsafe { original(sk, msg, len, flags) },
                 None => errno::eopnotsupp().to_errno(),
             };
         };
-        if let Some(skb) = stream.connection().incoming.pop() {
-            let result = read(&*stream, skb, msg, len, flags);
-            // SAFETY: This is the socket that the stream was found by.
-            unsafe { stream.connection().resume(sk) };
-            return result;
+        let connection = stream.connection();
+        match read(&*stream, msg, len, flags) {
+            Ok(Some(copied)) => {
+                connection.resume(stream.sock());
+                return copied as c_int;
+            }
+            Ok(None) => {}
+            Err(error) => return error.to_errno(),
+        }
+        // SAFETY: As above.
+        let disconnected = unsafe { bindings::ovpn_shim_sk_is_disconnected(sk) };
+        if disconnected && !parsed {
+            // The end is not read before what came before it.
+            connection.finish_parsing(stream.sock());
+            parsed = true;
+            continue;
         }
         let mut error = 0;
         // SAFETY: The socket and the queue are valid; the latter is in `stream`. The wait ends
         // with a message, an error, a signal, the end of the stream, or when the socket is given
         // back, which wakes its readers.
         let ended = unsafe {
-            if timeout == 0 && !bindings::ovpn_shim_sk_is_disconnected(sk) {
+            if timeout == 0 && !disconnected {
                 return match bindings::ovpn_shim_sock_error(sk) {
                     0 => EAGAIN.to_errno(),
                     error => error,
                 };
             }
-            let queue = stream.connection().incoming.as_raw();
+            let queue = connection.incoming.as_raw();
             bindings::__skb_wait_for_more_packets(
                 sk,
                 queue,
@@ -177,39 +195,39 @@ extern "C" fn recvmsg<T: Stream>(
                 queue.cast_const().cast(),
             )
         };
-        if ended != 0 {
+        if ended != 0 && (error != 0 || parsed) {
             return error;
         }
     }
 }
 
-/// Copies from the first message to the caller; what does not fit stays to be read next.
+/// Copies from the first message to the caller; what does not fit stays to be read next. `None` if
+/// there is no message.
 fn read<T: Stream>(
     stream: &T,
-    mut skb: SkBuff,
     msg: *mut bindings::msghdr,
     len: usize,
     flags: c_int,
-) -> c_int {
-    let connection = stream.connection();
+) -> Result<Option<u32>> {
+    let incoming = &stream.connection().incoming;
+    // Other readers, and who gives the socket back, find the message either there or taken.
+    let _lock = stream.sock().lock();
+    let Some(mut skb) = incoming.pop() else {
+        return Ok(None);
+    };
     let copied = u32::try_from(len).unwrap_or(u32::MAX).min(skb.len());
 
     // SAFETY: `msg` is valid for the call, and `copied` bytes are in the buffer.
-    let error = unsafe {
+    let outcome = kernel::error::to_result(unsafe {
         bindings::skb_copy_datagram_iter(skb.as_raw(), 0, &raw mut (*msg).msg_iter, copied as c_int)
-    };
-    if error != 0 || flags & bindings::MSG_PEEK as c_int != 0 {
-        connection.incoming.push_front(skb);
-    } else if copied < skb.len() && skb.pull(copied) {
-        connection.incoming.push_front(skb);
+    });
+    let stays = outcome.is_err() || flags & bindings::MSG_PEEK as c_int != 0;
+    if stays || copied < skb.len() && skb.pull(copied) {
+        incoming.push_front(skb);
     } else {
         skb.consume();
     }
-    if error != 0 {
-        error
-    } else {
-        copied as c_int
-    }
+    outcome.map(|()| Some(copied))
 }
 
 extern "C" fn sendmsg<T: Stream>(
@@ -223,9 +241,19 @@ extern "C" fn sendmsg<T: Stream>(
         return unsafe { bindings::tcp_sendmsg(sk, msg, size) };
     };
     match write(sk, &stream, msg, size) {
-        Ok(()) => size as c_int,
+        Ok(Written::Whole) => size as c_int,
+        // SAFETY: As above.
+        Ok(Written::Detached) => unsafe { bindings::tcp_sendmsg(sk, msg, size) },
         Err(error) => error.to_errno(),
     }
+}
+
+/// What became of a message of the process.
+enum Written {
+    /// It is in the stream, or will be.
+    Whole,
+    /// Nothing, as the socket has its own operations again.
+    Detached,
 }
 
 /// Takes a message from the process whole: part of one must not stand in the stream before one
@@ -235,7 +263,7 @@ fn write<T: Stream>(
     stream: &RcuArc<T>,
     msg: *mut bindings::msghdr,
     size: usize,
-) -> Result {
+) -> Result<Written> {
     const ACCEPTED: u32 =
         bindings::MSG_DONTWAIT | bindings::MSG_NOSIGNAL | bindings::MSG_MORE | bindings::MSG_EOR;
     const LARGEST: usize = tcp::PREFIX_LEN + u16::MAX as usize;
@@ -251,7 +279,7 @@ fn write<T: Stream>(
         }
     }
     if size == 0 {
-        return Ok(());
+        return Ok(Written::Whole);
     }
     if size > LARGEST {
         return Err(EMSGSIZE);
@@ -271,17 +299,30 @@ fn write<T: Stream>(
             len as c_int,
         )
     })?;
-    tcp::send_for_process(stream, skb);
-    Ok(())
+    Ok(match tcp::send_for_process(stream, skb) {
+        Ok(()) => Written::Whole,
+        Err(tcp::Detached) => {
+            // SAFETY: `msg` is valid for the call, and `len` bytes have been taken from it.
+            unsafe { bindings::iov_iter_revert(&raw mut (*msg).msg_iter, size) };
+            Written::Detached
+        }
+    })
 }
 
 extern "C" fn close<T: Stream>(sk: *mut bindings::sock, timeout: c_long) {
     // SAFETY: The socket is valid for the call.
     if let Some(stream) = unsafe { stream::<T>(sk) } {
+        stream.connection().set_closing();
         T::closed(stream);
     }
     // SAFETY: As above; both families close so.
     unsafe { bindings::tcp_close(sk, timeout) };
+}
+
+/// The parser would wait for the rest of a message to be in the socket's buffer, which may be too
+/// small for that: let it take all that is there.
+extern "C" fn peek_len(_: *mut bindings::socket) -> c_int {
+    c_int::MAX
 }
 
 extern "C" fn disconnect(_: *mut bindings::sock, _: c_int) -> c_int {

@@ -19,6 +19,7 @@
 #include <net/route.h>
 #include <net/sock.h>
 #include <net/strparser.h>
+#include <net/tcp.h>
 #include <net/udp.h>
 #include <net/udp_tunnel.h>
 #include <net/xfrm.h>
@@ -545,6 +546,53 @@ void ovpn_shim_sk_wake_senders(struct sock *sk)
 void ovpn_shim_strp_pause(struct strparser *strp)
 {
 	strp_pause(strp);
+}
+
+/* How much of a message that is not complete has come. */
+u32 ovpn_shim_strp_accumulated(const struct sk_buff *head)
+{
+	return ((const struct sk_skb_cb *)head->cb)->strp.accum_len;
+}
+
+/* Waits for what the parser has left to its work item. */
+void ovpn_shim_strp_finish_work(struct strparser *strp)
+{
+	flush_work(&strp->work);
+}
+
+/*
+ * Makes @skb, a copy of the bytes that were last taken out of the stream, what is read from it
+ * next. The socket is locked. Takes @skb unless it fails, for lack of memory.
+ */
+bool ovpn_shim_tcp_unread(struct sock *sk, struct sk_buff *skb)
+{
+	struct tcp_skb_cb *cb = TCP_SKB_CB(skb);
+	struct tcp_sock *tp = tcp_sk(sk);
+
+	if (!sk_rmem_schedule(sk, skb, skb->truesize))
+		return false;
+
+	memset(cb, 0, sizeof(*cb));
+	cb->end_seq = tp->copied_seq;
+	cb->seq = cb->end_seq - skb->len;
+	WRITE_ONCE(tp->copied_seq, cb->seq);
+	tp->rcvq_space.seq -= skb->len;
+	skb_set_owner_r(skb, sk);
+	__skb_queue_head(&sk->sk_receive_queue, skb);
+	return true;
+}
+
+/*
+ * Sends the rest of @skb even if the send buffer is full. The socket is locked.
+ */
+int ovpn_shim_tcp_send_beyond_limit(struct sock *sk, struct sk_buff *skb, int offset)
+{
+	int sndbuf = READ_ONCE(sk->sk_sndbuf), sent;
+
+	WRITE_ONCE(sk->sk_sndbuf, INT_MAX);
+	sent = skb_send_sock_locked(sk, skb, offset, skb->len - offset);
+	WRITE_ONCE(sk->sk_sndbuf, sndbuf);
+	return sent;
 }
 
 void ovpn_shim_skb_queue_init(struct sk_buff_head *queue)

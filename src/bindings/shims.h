@@ -133,6 +133,10 @@ void ovpn_shim_sk_unlock_callbacks(struct sock *sk);
 void ovpn_shim_sk_wake_readers(struct sock *sk);
 void ovpn_shim_sk_wake_senders(struct sock *sk);
 void ovpn_shim_strp_pause(struct strparser *strp);
+u32 ovpn_shim_strp_accumulated(const struct sk_buff *head);
+void ovpn_shim_strp_finish_work(struct strparser *strp);
+bool ovpn_shim_tcp_unread(struct sock *sk, struct sk_buff *skb);
+int ovpn_shim_tcp_send_beyond_limit(struct sock *sk, struct sk_buff *skb, int offset);
 void ovpn_shim_skb_queue_init(struct sk_buff_head *queue);
 
 static const __poll_t ovpn_const_POLL_IN = (__force __poll_t)(EPOLLIN | EPOLLRDNORM);
