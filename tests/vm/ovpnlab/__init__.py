@@ -13,7 +13,10 @@ One noun per file:
     interface    an `ovpn-dco` interface ready for peers
     aead         AES-GCM and ChaCha20-Poly1305
     packet       IP packets
-    wire         an OpenVPN data channel endpoint in user space
+    wire         OpenVPN data channel endpoints in user space
+    stream       the same over TCP: frames, connections, an endpoint
+    tcp_peer     peers over TCP of an interface
+    flow         one stream of TCP and its pauses
     vectors      packets with known answers
     tap          packets as they pass an interface, and packets put there
     capture      packets seen on an interface

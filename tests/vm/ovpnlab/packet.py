@@ -48,6 +48,12 @@ def echo_request(source: str, destination: str, sequence: int = 1, data: bytes =
     return ip(source, destination, protocol, body)
 
 
+def udp(source: tuple[str, int], destination: tuple[str, int], data: bytes) -> bytes:
+    """A UDP datagram over IPv4, without a checksum."""
+    head = struct.pack("!HHHH", source[1], destination[1], 8 + len(data), 0)
+    return ip(source[0], destination[0], UDP, head + data)
+
+
 @dataclass(frozen=True)
 class Parsed:
     """What a test asks of an IP packet."""

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0
-"""An OpenVPN data channel endpoint in user space: seals, opens, and may misbehave."""
+"""OpenVPN data channel endpoints in user space: they seal, open, and may misbehave."""
 
 from __future__ import annotations
 
 import socket
 import struct
 import time
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from . import aead, packet
@@ -58,30 +59,21 @@ def open_(key: Key, cipher: Cipher, datagram: bytes) -> bytes:
     return aead.open_(key.cipher_key, nonce, head, sealed, tag, chacha)
 
 
-class Endpoint:
-    """A UDP socket that speaks the data channel of one peer with the keys it is given."""
+class Channel(ABC):
+    """Speaks the data channel of one peer with the keys it is given, over any transport."""
 
-    def __init__(
-        self,
-        namespace: Namespace,
-        address: str,
-        remote: tuple[str, int],
-        peer_id: int,
-        *keys: KeyPair,
-        port: int = 0,
-    ) -> None:
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        self.socket = namespace.socket(family, socket.SOCK_DGRAM)
-        self.socket.bind((address, port))
-        self.address: tuple[str, int] = self.socket.getsockname()[:2]
-        self.remote = remote
+    def __init__(self, peer_id: int, *keys: KeyPair) -> None:
         self.peer_id = peer_id
         self.keys = {pair.key_id: pair for pair in keys}
         self.packet_ids = dict.fromkeys(self.keys, 0)
 
-    def close(self) -> None:
-        """Close the socket."""
-        self.socket.close()
+    @abstractmethod
+    def send_raw(self, datagram: bytes) -> bytes:
+        """Send a packet as it is; returns it."""
+
+    @abstractmethod
+    def receive_raw(self, timeout: float = 5) -> tuple[bytes, tuple[str, int]]:
+        """The next packet and its sender; `TimeoutError` if none comes."""
 
     def add_key(self, pair: KeyPair) -> None:
         """Use another key too; its packet ids start from 1."""
@@ -105,11 +97,6 @@ class Endpoint:
         chosen = self.peer_id if peer_id is None else peer_id
         return seal(pair.encrypt, pair.cipher, key_id, chosen, packet_id, inner)
 
-    def send_raw(self, datagram: bytes) -> bytes:
-        """Send a datagram as it is; returns it."""
-        self.socket.sendto(datagram, self.remote)
-        return datagram
-
     def send(
         self,
         inner: bytes,
@@ -120,15 +107,12 @@ class Endpoint:
         """Seal and send; returns the datagram."""
         return self.send_raw(self.seal(inner, key_id, packet_id, peer_id))
 
-    def receive_raw(self, timeout: float = 5) -> tuple[bytes, tuple[str, int]]:
-        """The next datagram and its sender; `TimeoutError` if none comes."""
-        self.socket.settimeout(timeout)
-        datagram, source = self.socket.recvfrom(65536)
-        return datagram, source[:2]
-
     def receive(self, timeout: float = 5) -> Data:
         """The next DATA_V2 packet, opened; another datagram is an error."""
-        datagram, source = self.receive_raw(timeout)
+        return self.open(*self.receive_raw(timeout))
+
+    def open(self, datagram: bytes, source: tuple[str, int] = ("", 0)) -> Data:
+        """Open a DATA_V2 packet that came from `source`."""
         first, packet_id = struct.unpack_from("!II", datagram)
         if first >> 27 != DATA_V2:
             raise ValueError(f"not DATA_V2: {datagram[:32].hex()}")
@@ -182,3 +166,38 @@ class Endpoint:
         except TimeoutError:
             return True
         return False
+
+
+class Endpoint(Channel):
+    """A UDP socket that speaks the data channel of one peer."""
+
+    def __init__(
+        self,
+        namespace: Namespace,
+        address: str,
+        remote: tuple[str, int],
+        peer_id: int,
+        *keys: KeyPair,
+        port: int = 0,
+    ) -> None:
+        super().__init__(peer_id, *keys)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        self.socket = namespace.socket(family, socket.SOCK_DGRAM)
+        self.socket.bind((address, port))
+        self.address: tuple[str, int] = self.socket.getsockname()[:2]
+        self.remote = remote
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.socket.close()
+
+    def send_raw(self, datagram: bytes) -> bytes:
+        """Send a datagram as it is; returns it."""
+        self.socket.sendto(datagram, self.remote)
+        return datagram
+
+    def receive_raw(self, timeout: float = 5) -> tuple[bytes, tuple[str, int]]:
+        """The next datagram and its sender; `TimeoutError` if none comes."""
+        self.socket.settimeout(timeout)
+        datagram, source = self.socket.recvfrom(65536)
+        return datagram, source[:2]
