@@ -12,15 +12,7 @@
 set -euo pipefail
 . "$(dirname -- "$0")/netns-lib.sh"
 
-keep=''
-while getopts 6kh option; do
-	case $option in
-	6) ipv6=1 ;;
-	k) keep=1 ;;
-	h) usage; exit ;;
-	*) usage >&2; exit 2 ;;
-	esac
-done
+parse_options "$@"
 
 # Of the pings that run all the time, so many may get no answer: a few for each change.
 lost_at_most=9
@@ -65,14 +57,10 @@ check_moved() {
 	check_ping peer0 "$(inner 1)"
 }
 
-prepare nft
-say "setting up a server and 2 clients"
-make_namespaces 2
+set_up 2 nft
 # Else the addresses of a network go with the first of them.
 in_ns peer1 sh -c 'echo 1 >/proc/sys/net/ipv4/conf/veth1/promote_secondaries'
-add_udp_server 2
-add_udp_client 1
-add_udp_client 2
+add_udp_peers 2
 check_ping peer1 "$(inner 0)"
 check_peer peer0 1 remote "$(with_port "$(outer 1 2)" "$port")"
 

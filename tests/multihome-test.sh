@@ -14,15 +14,7 @@
 set -euo pipefail
 . "$(dirname -- "$0")/netns-lib.sh"
 
-keep=''
-while getopts 6kh option; do
-	case $option in
-	6) ipv6=1 ;;
-	k) keep=1 ;;
-	h) usage; exit ;;
-	*) usage >&2; exit 2 ;;
-	esac
-done
+parse_options "$@"
 
 # accept_only CLIENT ADDRESS
 accept_only() {
@@ -49,9 +41,7 @@ check_client() {
 	[ "$dropped" = 0 ] || die "$dropped packets came to peer$1 from another address than $server"
 }
 
-prepare nft
-say "setting up a server and 3 clients"
-make_namespaces 3
+set_up 3 nft
 servers=("$(outer 1 1)" "$(outer 2 7)" "$(outer 9 1)")
 add_address peer0 veth2 "${servers[1]}"
 add_address peer0 lo "${servers[2]}"
@@ -59,10 +49,7 @@ ip -n peer3 route add "${servers[2]}" via "$(outer 3 1)"
 for p in 1 2 3; do
 	accept_only "$p" "${servers[p - 1]}"
 done
-add_udp_server 3
-for p in 1 2 3; do
-	add_udp_client "$p" "${servers[p - 1]}"
-done
+add_udp_peers 3 "${servers[@]}"
 for p in 1 2 3; do
 	check_client "$p" "${servers[p - 1]}"
 done

@@ -31,6 +31,20 @@ usage() {
 	sed -n '3,/^$/s/^# \{0,1\}//p' "$0"
 }
 
+# parse_options ARGUMENT...: -6 and -k, all that most scripts take.
+parse_options() {
+	local option
+	keep=''
+	while getopts 6kh option; do
+		case $option in
+		6) ipv6=1 ;;
+		k) keep=1 ;;
+		h) usage; exit ;;
+		*) usage >&2; exit 2 ;;
+		esac
+	done
+}
+
 # step SECONDS COMMAND...: nothing may hang.
 step() {
 	local seconds=$1 status=0
@@ -155,6 +169,15 @@ make_namespaces() {
 	done
 }
 
+# set_up N COMMAND...: the server and N clients, without peers; the script needs the commands.
+set_up() {
+	local clients=$1
+	shift
+	prepare "$@"
+	say "setting up a server and $clients clients"
+	make_namespaces "$clients"
+}
+
 # add_keys NAMESPACE DIRECTION PEER...
 add_keys() {
 	local namespace=$1 direction=$2 p
@@ -179,6 +202,16 @@ add_udp_server() {
 add_udp_client() {
 	cli "peer$1" new_peer "$port" "$1" "${2:-$(outer "$1" 1)}" "$port" "$(inner 0)"
 	add_keys "peer$1" 1 "$1"
+}
+
+# add_udp_peers N [SERVER...]: both; the clients know the server by these addresses, one each.
+add_udp_peers() {
+	local p clients=$1
+	shift
+	add_udp_server "$clients"
+	for p in $(seq 1 "$clients"); do
+		add_udp_client "$p" "${@:p:1}"
+	done
 }
 
 # check_ping NAMESPACE ADDRESS: whether the tunnel works in both directions. With -U ping asks for no

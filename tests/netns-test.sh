@@ -32,14 +32,6 @@ is_listening() {
 	[ -n "$(in_ns peer0 ss -Hltn "sport = :$port")" ]
 }
 
-add_udp_peers() {
-	local p
-	add_udp_server "$clients"
-	for p in $(seq 1 "$clients"); do
-		add_udp_client "$p"
-	done
-}
-
 # The server takes the connections in the order in which they come.
 add_tcp_peers() {
 	local p listener
@@ -68,13 +60,11 @@ check_clients() {
 	done
 }
 
-prepare ss
-say "setting up a server and $clients clients"
-make_namespaces "$clients"
+set_up "$clients" ss
 if [ "$tcp" = 1 ]; then
 	add_tcp_peers
 else
-	add_udp_peers
+	add_udp_peers "$clients"
 fi
 check_clients
 say "what the server knows of its peers:"
