@@ -14,13 +14,15 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ovpnlab import link, module  # noqa: E402
+from ovpnlab import link, logs, module  # noqa: E402
 from ovpnlab.family import Cipher, KeyPair  # noqa: E402
 from ovpnlab.interface import Interface  # noqa: E402
 from ovpnlab.kernel_log import KernelLog  # noqa: E402
 from ovpnlab.namespace import Namespace  # noqa: E402
 from ovpnlab.netlink import NetlinkError  # noqa: E402
 from ovpnlab.network import cable  # noqa: E402
+from ovpnlab.office import Office, end  # noqa: E402
+from ovpnlab.openvpn import Daemon  # noqa: E402
 from ovpnlab.wire import Endpoint  # noqa: E402
 
 Refused = Callable[..., AbstractContextManager[None]]
@@ -300,3 +302,23 @@ def one(interface: MakeInterface, endpoint: MakeEndpoint) -> tuple[Interface, En
     """A multi-peer interface (10.8.0.1) with peer 1 (10.8.0.2, fd00:8::2) in user space."""
     end = interface()
     return end, endpoint(end, 1, "10.8.0.2", "fd00:8::2")
+
+
+@pytest.fixture(scope="session")
+def office(results: Path) -> Iterator[Office]:
+    """The namespaces and certificates of all tests with OpenVPN."""
+    module.ensure_loaded()
+    directory = Path(tempfile.mkdtemp(prefix="openvpn-"))
+    made = Office(directory)
+    yield made
+    made.close()
+    logs.keep(directory, results / "openvpn")
+
+
+@pytest.fixture
+def daemons() -> Iterator[list[Daemon]]:
+    """For OpenVPN daemons of one test: what is put into it is ended after it."""
+    module.ensure_loaded()
+    made: list[Daemon] = []
+    yield made
+    end(*made)

@@ -5,34 +5,29 @@ from __future__ import annotations
 
 import re
 import signal
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
-from ovpnlab import command, iperf, link, logs, module, waiting
+from ovpnlab import command, iperf, module, waiting
 from ovpnlab.capture import Capture
 from ovpnlab.family import Control, Reason, Removals
-from ovpnlab.namespace import Namespace
-from ovpnlab.office import CLIENT_VPN, LAN_HOST, PORT, SERVER_VPN, Office
+from ovpnlab.office import (
+    CLIENT_VPN,
+    LAN_HOST,
+    PORT,
+    RENEGOTIATE,
+    SERVER_VPN,
+    Office,
+    connect,
+    end,
+    reach,
+)
 from ovpnlab.openvpn import Daemon
-from ovpnlab.ping import Ping, ping
+from ovpnlab.ping import ping
 
-CIPHERS = ("AES-128-GCM", "CHACHA20-POLY1305")
-
-MakeServer = Callable[..., Daemon]
-
-
-@pytest.fixture(scope="module")
-def office(results: Path) -> Iterator[Office]:
-    """The namespaces and certificates of all tests in this file."""
-    module.ensure_loaded()
-    directory = Path(tempfile.mkdtemp(prefix="openvpn-"))
-    made = Office(directory)
-    yield made
-    made.close()
-    logs.keep(directory, results / "openvpn")
+# AES-256-GCM is what all other tests use.
+CIPHERS = ("AES-128-GCM", "AES-192-GCM", "CHACHA20-POLY1305")
 
 
 @pytest.fixture(scope="class")
@@ -44,46 +39,6 @@ def vpn(office: Office) -> Iterator[list[Daemon]]:
         yield daemons
     finally:
         end(*daemons)
-
-
-@pytest.fixture
-def daemons() -> Iterator[list[Daemon]]:
-    """For daemons of one test: what is put into it is ended after it."""
-    made: list[Daemon] = []
-    yield made
-    end(*made)
-
-
-def end(*daemons: Daemon) -> None:
-    """Kill daemons, and delete the interfaces, which outlive a daemon that is killed."""
-    for daemon in daemons:
-        daemon.kill()
-        if daemon.namespace.has("tun0"):
-            link.delete(daemon.namespace, "tun0")
-
-
-def connect(*daemons: Daemon) -> None:
-    """Start daemons and wait until they say that they are ready."""
-    for daemon in daemons:
-        daemon.start()
-    for daemon in daemons:
-        daemon.wait_ready()
-    server, *clients = daemons
-    for client in clients:
-        server.wait(rf"^.*{_common_name(client)}/.*Data Channel: cipher")
-
-
-def _common_name(client: Daemon) -> str:
-    return client.namespace.name
-
-
-def reach(namespace: Namespace, address: str, timeout: float = 15) -> Ping:
-    """Ping until there is an answer."""
-    return waiting.until(
-        lambda: (result := ping(namespace, address, count=1, wait=1)).complete and result,
-        f"{namespace.name} reaches {address}",
-        timeout,
-    )
 
 
 # -- those that only look -----------------------------------------------------------------
@@ -326,10 +281,14 @@ def test_other_ciphers(office: Office, daemons: list[Daemon], cipher: str) -> No
 
 
 def test_renegotiation_loses_nothing(office: Office, daemons: list[Daemon]) -> None:
-    """New keys every 10 s, under pings: keys come, change places and go; no ping is lost."""
+    """New keys every 10 s, under pings: keys come, change places and go; no ping is lost.
+
+    See `office.RENEGOTIATE` for why both ends are told.
+    """
+    on_server, on_client = RENEGOTIATE
     daemons += [
-        office.server_daemon("reneg-sec 10 10", name="server-reneg"),
-        office.client_daemon(1, "reneg-sec 0", name="client1-reneg"),
+        office.server_daemon(on_server, name="server-reneg"),
+        office.client_daemon(1, on_client, name="client1-reneg"),
     ]
     server, client = daemons
     connect(*daemons)
@@ -353,66 +312,25 @@ def test_renegotiation_loses_nothing(office: Office, daemons: list[Daemon]) -> N
     assert not server.find("netlink reports"), server.tail()
 
 
+@pytest.mark.parametrize("protocol", ["udp4", "tcp4"])
 @pytest.mark.parametrize("plain", ["server", "client"])
-def test_one_end_without_offload(office: Office, daemons: list[Daemon], plain: str) -> None:
+def test_one_end_without_offload(
+    office: Office, daemons: list[Daemon], plain: str, protocol: str
+) -> None:
     """Our module against OpenVPN's own data channel."""
     command.run("modprobe", "tun")
-    server = office.server_daemon(*(["disable-dco"] if plain == "server" else []), name="server-x")
-    client = office.client_daemon(
-        1, *(["disable-dco"] if plain == "client" else []), name="client1-x"
-    )
+    more = {plain: ["disable-dco"]}
+    server = office.server_daemon(*more.get("server", []), name="server-x", protocol=protocol)
+    client = office.client_daemon(1, *more.get("client", []), name="client1-x", protocol=protocol)
     daemons += [server, client]
     connect(*daemons)
     offloaded = client if plain == "server" else server
-    assert offloaded.find("DCO device tun0 opened")
+    assert offloaded.find("DCO device tun0 opened"), offloaded.tail()
     assert not (server if plain == "server" else client).find("DCO device tun0 opened")
     reach(client.namespace, SERVER_VPN.ipv4)
     assert ping(client.namespace, SERVER_VPN.ipv6).complete
     assert ping(office.server, CLIENT_VPN["client1"].ipv4, size=1400).complete
     assert iperf.measure(office.server, client.namespace, SERVER_VPN.ipv4, seconds=2).bytes > 0
-
-
-def test_point_to_point(office: Office, daemons: list[Daemon]) -> None:
-    """No --server, no pushing: two equals that know each other's fingerprint."""
-    identities = [office.pki.self_signed("left"), office.pki.self_signed("right")]
-    ends = [office.server, office.clients[0]]
-    for number, (own, other) in enumerate([(0, 1), (1, 0)]):
-        addresses = ("192.0.2.1", "192.0.2.11")
-        local, remote = addresses[own], addresses[other]
-        options = [
-            "dev tun0",
-            "proto udp4",
-            f"local {local}",
-            f"remote {remote} {PORT}",
-            f"port {PORT}",
-            "tls-server" if number == 0 else "tls-client",
-            "dh none" if number == 0 else "connect-retry 1 2",
-            f"cert {identities[own].certificate}",
-            f"key {identities[own].key}",
-            f"peer-fingerprint {identities[other].fingerprint()}",
-            f"ifconfig 10.7.0.{1 + own} 10.7.0.{1 + other}",
-            f"ifconfig-ipv6 fd00:7::{1 + own}/64 fd00:7::{1 + other}",
-            "data-ciphers AES-256-GCM",
-            "cipher AES-256-GCM",
-            "keepalive 2 10",
-            "verb 3",
-        ]
-        name = f"p2p-{ends[number].name}"
-        daemons.append(Daemon(name, ends[number], office.directory, options))
-    for daemon in daemons:
-        daemon.start()
-    for daemon in daemons:
-        daemon.wait_ready()
-        daemon.wait("Data Channel: cipher 'AES-256-GCM'")
-        assert daemon.find(r"P2P mode NCP negotiation result: .*DATA_v2=1"), daemon.tail()
-        assert daemon.find("DCO device tun0 opened"), daemon.tail()
-    reach(ends[0], "10.7.0.2")
-    assert ping(ends[1], "10.7.0.1").complete
-    assert ping(ends[0], "fd00:7::2").complete
-    assert iperf.measure(ends[0], ends[1], "10.7.0.1", seconds=2).bytes > 0
-    for daemon in daemons:
-        daemon.stop()
-        daemon.namespace.wait_gone("tun0", timeout=1)
 
 
 def test_peer_expires_while_its_key_is_installed(office: Office, daemons: list[Daemon]) -> None:

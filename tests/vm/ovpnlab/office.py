@@ -15,9 +15,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import link, waiting
 from .namespace import Namespace
 from .network import Switch, cable
-from .openvpn import Daemon
+from .openvpn import OPENVPN, Daemon
+from .ping import Ping, ping
 from .pki import Identity, Pki
 
 SERVER = "192.0.2.1"
@@ -26,6 +28,15 @@ PORT = 1194
 VPN4 = "10.8.0"
 VPN6 = "fd00:8::"
 LAN_HOST = "10.99.1.2"
+# The ends of a point-to-point tunnel.
+POINTS = ("10.7.0.1", "10.7.0.2")
+POINTS6 = ("fd00:7::1", "fd00:7::2")
+# New keys every 10 s, for the server and for a client. A client goes on sending under the old key
+# for half of its own --reneg-sec (at most --hand-window, 60 s) after a renewal has begun, as the
+# server may not have the new one yet. It does not if the old key is itself younger than that: then
+# it uses the new key before it has sent the packet that lets the server make it, and loses what it
+# sends until then, with any module. So the client's number must be below twice the server's.
+RENEGOTIATE = ("reneg-sec 10 10", "reneg-sec 14")
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,7 @@ class Office:
         self.pki = Pki(Path(self._secrets.name))
         self.server_identity = self.pki.server("server")
         self.client_identities = [self.pki.client(client.name) for client in self.clients]
+        self._points: list[Identity] = []
 
     def _build_lan(self) -> None:
         gateway = self.clients[0]
@@ -80,6 +92,7 @@ class Office:
         protocol: str = "udp4",
         cipher: str = "AES-256-GCM",
         status_seconds: int = 1,
+        program: str = OPENVPN,
     ) -> Daemon:
         """An OpenVPN server; `more` are further lines of its configuration."""
         clients = self.directory / f"{name}.ccd"
@@ -111,7 +124,7 @@ class Office:
             "verb 3",
             *more,
         ]
-        return Daemon(name, self.server, self.directory, options, status_seconds)
+        return Daemon(name, self.server, self.directory, options, status_seconds, program)
 
     def client_daemon(
         self,
@@ -120,24 +133,87 @@ class Office:
         name: str | None = None,
         protocol: str = "udp4",
         cipher: str = "AES-256-GCM",
+        program: str = OPENVPN,
     ) -> Daemon:
         """An OpenVPN client (number 1 or 2); `more` are further lines of its configuration."""
-        namespace = self.clients[number - 1]
+        return self.client_elsewhere(
+            self.clients[number - 1],
+            self.client_identities[number - 1],
+            *more,
+            name=name,
+            protocol=protocol,
+            cipher=cipher,
+            program=program,
+        )
+
+    def client_elsewhere(
+        self,
+        namespace: Namespace,
+        identity: Identity,
+        *more: str,
+        name: str | None = None,
+        interface: str = "tun0",
+        protocol: str = "udp4",
+        cipher: str = "AES-256-GCM",
+        program: str = OPENVPN,
+    ) -> Daemon:
+        """An OpenVPN client in any namespace on the switch."""
         options = [
             "client",
             f"proto {protocol}",
             f"remote {SERVER6 if protocol.endswith('6') else SERVER} {PORT}",
-            "dev tun0",
+            f"dev {interface}",
             "nobind",
             "remote-cert-tls server",
             "explicit-exit-notify 1",
             "connect-retry 1 2",
-            *_credentials(self.pki, self.client_identities[number - 1]),
+            *_credentials(self.pki, identity),
             f"data-ciphers {cipher}",
             "verb 3",
             *more,
         ]
-        return Daemon(name or namespace.name, namespace, self.directory, options)
+        return Daemon(name or namespace.name, namespace, self.directory, options, program=program)
+
+    def points(self, *more: str, name: str = "point", protocol: str = "udp4") -> list[Daemon]:
+        """Two equals, without --server and pushing, that know each other's fingerprint.
+
+        They are in the server's and the first client's namespaces and have the addresses
+        POINTS and POINTS6; `more` are further lines for both.
+        """
+        if not self._points:
+            self._points = [self.pki.self_signed("left"), self.pki.self_signed("right")]
+        six = protocol.endswith("6")
+        outside = (SERVER6, "2001:db8::11") if six else (SERVER, "192.0.2.11")
+        protocols = (f"{protocol}-server", f"{protocol}-client")
+        daemons = []
+        for own, other in ((0, 1), (1, 0)):
+            options = [
+                "dev tun0",
+                f"proto {protocols[own] if protocol.startswith('tcp') else protocol}",
+                f"local {outside[own]}",
+                f"remote {outside[other]} {PORT}",
+                f"port {PORT}",
+                "tls-server" if own == 0 else "tls-client",
+                "dh none" if own == 0 else "connect-retry 1 2",
+                f"cert {self._points[own].certificate}",
+                f"key {self._points[own].key}",
+                f"peer-fingerprint {self._points[other].fingerprint()}",
+                "data-ciphers AES-256-GCM",
+                "cipher AES-256-GCM",
+                "keepalive 2 10",
+                "verb 3",
+                *more,
+            ]
+            if not any(line.startswith("dev tap") for line in more):
+                options += [
+                    f"ifconfig {POINTS[own]} {POINTS[other]}",
+                    f"ifconfig-ipv6 {POINTS6[own]}/64 {POINTS6[other]}",
+                ]
+            else:
+                options.append(f"ifconfig {POINTS[own]} 255.255.255.0")
+            namespace = (self.server, self.clients[0])[own]
+            daemons.append(Daemon(f"{name}-{namespace.name}", namespace, self.directory, options))
+        return daemons
 
     def close(self) -> None:
         """Take the office down."""
@@ -153,3 +229,34 @@ def _credentials(pki: Pki, identity: Identity) -> list[str]:
         f"cert {identity.certificate}",
         f"key {identity.key}",
     ]
+
+
+def connect(*daemons: Daemon) -> None:
+    """Start a server and clients and wait until they say that they are ready."""
+    for daemon in daemons:
+        daemon.start()
+    for daemon in daemons:
+        daemon.wait_ready()
+    server, *clients = daemons
+    for client in clients:
+        # The namespace is called as the certificate is.
+        server.wait(rf"^.*{client.namespace.name}/.*Data Channel: cipher")
+
+
+def end(*daemons: Daemon) -> None:
+    """Kill daemons, and delete the interfaces, which outlive a daemon that is killed."""
+    for daemon in daemons:
+        daemon.kill()
+    for namespace in {daemon.namespace for daemon in daemons}:
+        for interface in namespace.interfaces():
+            if interface.startswith(("tun", "tap")):
+                link.delete(namespace, interface)
+
+
+def reach(namespace: Namespace, address: str, timeout: float = 15) -> Ping:
+    """Ping until there is an answer."""
+    return waiting.until(
+        lambda: (result := ping(namespace, address, count=1, wait=1)).complete and result,
+        f"{namespace.name} reaches {address}",
+        timeout,
+    )

@@ -16,6 +16,11 @@ from . import waiting
 from .namespace import Namespace
 
 
+OPENVPN = "openvpn"
+# Put there by scripts/counterparts
+OPENVPN_27 = "/opt/openvpn-2.7/usr/sbin/openvpn"
+
+
 class DaemonFailed(RuntimeError):
     """A daemon ended, or did not say in time what was expected of it."""
 
@@ -39,6 +44,7 @@ class Daemon:
         directory: Path,
         options: Iterable[str],
         status_seconds: int = 1,
+        program: str = OPENVPN,
     ) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         earlier = len(list(directory.glob(f"{name}*.conf")))
@@ -46,6 +52,7 @@ class Daemon:
         self.name = name
         self.namespace = namespace
         self.status_seconds = status_seconds
+        self.program = program
         self.configuration = directory / f"{name}.conf"
         self.log_file = directory / f"{name}.log"
         self.status_file = directory / f"{name}.status"
@@ -64,7 +71,7 @@ class Daemon:
         self._life_starts = self.log_file.stat().st_size
         with self.log_file.open("ab") as log:
             self._process = self.namespace.start(
-                "openvpn",
+                self.program,
                 *("--cd", str(self.configuration.parent)),
                 *("--config", str(self.configuration)),
                 *("--status", str(self.status_file), str(self.status_seconds)),
@@ -143,7 +150,11 @@ class Daemon:
     # -- status ---------------------------------------------------------------------------
 
     def server_status(self, newer_than: float | None = None) -> dict[str, ClientStatus]:
-        """The clients in a server's status file, by common name.
+        """The clients in a server's status file, by common name; see `server_clients`."""
+        return {client.name: client for client in self.server_clients(newer_than)}
+
+    def server_clients(self, newer_than: float | None = None) -> list[ClientStatus]:
+        """The clients in a server's status file.
 
         With `newer_than` (seconds since the epoch) waits for a file that says so.
         """
@@ -200,22 +211,24 @@ class ClientStatus:
     cipher: str
 
 
-def parse_server_status(text: str) -> dict[str, ClientStatus]:
-    """The clients of a status file of version 3, by common name."""
+def parse_server_status(text: str) -> list[ClientStatus]:
+    """The clients of a status file of version 3."""
     columns: list[str] = []
-    clients: dict[str, ClientStatus] = {}
+    clients: list[ClientStatus] = []
     for row in csv.reader(text.splitlines(), delimiter="\t"):
         if row[:2] == ["HEADER", "CLIENT_LIST"]:
             columns = row[2:]
         elif row[:1] == ["CLIENT_LIST"]:
             value = dict(zip(columns, row[1:]))
-            clients[value["Common Name"]] = ClientStatus(
-                name=value["Common Name"],
-                real_address=value["Real Address"],
-                ipv4=value["Virtual Address"],
-                ipv6=value["Virtual IPv6 Address"],
-                received=int(value["Bytes Received"]),
-                sent=int(value["Bytes Sent"]),
-                cipher=value["Data Channel Cipher"],
+            clients.append(
+                ClientStatus(
+                    name=value["Common Name"],
+                    real_address=value["Real Address"],
+                    ipv4=value["Virtual Address"],
+                    ipv6=value["Virtual IPv6 Address"],
+                    received=int(value["Bytes Received"]),
+                    sent=int(value["Bytes Sent"]),
+                    cipher=value["Data Channel Cipher"],
+                )
             )
     return clients
