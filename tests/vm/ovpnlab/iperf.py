@@ -19,12 +19,13 @@ class Throughput:
     """What one run of iperf3 moved, as the receiver saw it.
 
     The receiver stops counting when the sender says that it is done: with an amount
-    given, the last of it may be missing.
+    given, the last of it may be missing. `each_second` is what iperf3's client counted.
     """
 
     mbit_per_second: float
     bytes: int
     seconds: float
+    each_second: list[int]
 
     def __str__(self) -> str:
         return f"{self.mbit_per_second:.1f} Mbit/s"
@@ -48,7 +49,10 @@ def measure(
     options += ["--reverse"] if reverse else []
     report, _ = reports(server, client, address, options, 60 if amount else seconds + 25)
     got = report["end"]["sum_received"]
-    return Throughput(got["bits_per_second"] / 1e6, got["bytes"], got["seconds"])
+    sums = [interval["sum"] for interval in report["intervals"]]
+    # The last one may be a rest of a second.
+    each_second = [sum_["bytes"] for sum_ in sums if sum_["seconds"] > 0.9]
+    return Throughput(got["bits_per_second"] / 1e6, got["bytes"], got["seconds"], each_second)
 
 
 def reports(
