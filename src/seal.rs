@@ -163,7 +163,12 @@ impl Sealer<'_, '_> {
         } else {
             Transport::Tcp
         };
-        Some((cut, Segmenter::new(headers, transport, cut.fixed_id)?))
+        let segmenter = Segmenter::new(headers, transport, cut.fixed_id)?;
+        Some(if cut.keeps_cwr {
+            (cut, segmenter.with_cwr_on_all())
+        } else {
+            (cut, segmenter)
+        })
     }
 
     /// Seals a large packet into as few as can be.

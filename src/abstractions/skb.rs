@@ -62,6 +62,8 @@ pub struct Cut {
     pub udp: bool,
     /// Whether all keep the IPv4 id of the first.
     pub fixed_id: bool,
+    /// Whether all keep CWR, as with accurate ECN.
+    pub keeps_cwr: bool,
 }
 
 /// How many packets a buffer stands for.
@@ -272,6 +274,7 @@ impl SkBuff {
             headers: gso.headers,
             udp: gso.udp,
             fixed_id: gso.fixed_id,
+            keeps_cwr: gso.keeps_cwr,
         })
     }
 

@@ -177,12 +177,14 @@ void ovpn_shim_skb_gso(const struct sk_buff *skb, struct ovpn_gso *gso)
 {
 	const struct skb_shared_info *info = skb_shinfo(skb);
 	const unsigned int tcp = SKB_GSO_TCPV4 | SKB_GSO_TCPV6;
-	const unsigned int known = tcp | SKB_GSO_TCP_ECN | SKB_GSO_TCP_FIXEDID | SKB_GSO_UDP_L4;
+	const unsigned int known = tcp | SKB_GSO_TCP_ECN | SKB_GSO_TCP_ACCECN |
+				   SKB_GSO_TCP_FIXEDID | SKB_GSO_UDP_L4;
 
 	gso->size = 0;
 	gso->headers = 0;
 	gso->udp = info->gso_type & SKB_GSO_UDP_L4;
 	gso->fixed_id = info->gso_type & SKB_GSO_TCP_FIXEDID;
+	gso->keeps_cwr = info->gso_type & SKB_GSO_TCP_ACCECN;
 	if (!info->gso_size || info->gso_type & ~known || info->frag_list ||
 	    skb->ip_summed != CHECKSUM_PARTIAL || skb->encapsulation ||
 	    skb_checksum_start_offset(skb) != skb_transport_offset(skb))

@@ -71,13 +71,14 @@ void *ovpn_shim_page_address(struct page *page);
 /*
  * How to cut a packet that is several in one: bytes of payload for each (0 if it is not known how),
  * bytes of the headers that each begins with, whether it is UDP (else TCP), whether all
- * keep its IPv4 id.
+ * keep its IPv4 id, and its CWR.
  */
 struct ovpn_gso {
 	u32 size;
 	u32 headers;
 	bool udp;
 	bool fixed_id;
+	bool keeps_cwr;
 };
 
 /* How to mark a packet of joined TCP segments. */

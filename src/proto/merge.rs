@@ -310,13 +310,17 @@ impl Merge {
 fn differ<const LEN: usize>(one: &[u8; LEN], other: &[u8; LEN], mask: &[u8; LEN]) -> bool {
     const { assert!(LEN % 4 == 0, "the header is made of whole words") };
 
-    one.chunks_exact(4)
-        .zip(other.chunks_exact(4))
-        .zip(mask.chunks_exact(4))
-        .fold(0, |bits, ((one, other), mask)| {
-            bits | (native_u32(one) ^ native_u32(other)) & native_u32(mask)
-        })
-        != 0
+    let (mut one, mut other, mut mask) = (one.as_slice(), other.as_slice(), mask.as_slice());
+    let mut bits = 0;
+    while let (Some((a, rest)), Some((b, other_rest)), Some((m, mask_rest))) = (
+        one.split_first_chunk::<4>(),
+        other.split_first_chunk::<4>(),
+        mask.split_first_chunk::<4>(),
+    ) {
+        bits |= (native_u32(a) ^ native_u32(b)) & native_u32(m);
+        (one, other, mask) = (rest, other_rest, mask_rest);
+    }
+    bits != 0
 }
 
 /// That a merge may begin with an IPv4 header, as far as its first byte does not tell.
