@@ -19,7 +19,6 @@ BUILD = Path(os.environ.get("OVPN_DCO_BUILD", Path(__file__).resolve().parents[2
 TESTS = BUILD / "tests"
 
 SCRIPTS = [
-    ("netns-test.sh", "-c"),
     ("netns-test.sh", "-c", "-6", "3"),
     ("netns-test.sh", "-c", "-t"),
     ("netns-test.sh", "-c", "-t", "-6", "1"),
