@@ -41,18 +41,18 @@ pub(crate) mod flag {
 /// carry goes round. Room is left for some billion more additions of 32 bits.
 #[inline]
 pub(crate) fn sum(bytes: &[u8]) -> u64 {
-    let mut words = bytes.chunks_exact(4);
-    let mut sum = words.by_ref().fold(0u64, |sum, word| {
-        sum.wrapping_add(u64::from(native_u32(word)))
-    });
-    let rest = words.remainder();
+    let (mut sum, mut rest) = (0u64, bytes);
 
+    while let Some((word, after)) = rest.split_first_chunk() {
+        sum = sum.wrapping_add(u32::from_ne_bytes(*word).into());
+        rest = after;
+    }
     if !rest.is_empty() {
         let mut word = [0; 4];
         for (to, from) in word.iter_mut().zip(rest) {
             *to = *from;
         }
-        sum = sum.wrapping_add(u64::from(u32::from_ne_bytes(word)));
+        sum = sum.wrapping_add(u32::from_ne_bytes(word).into());
     }
     sum
 }
@@ -66,10 +66,4 @@ pub(crate) fn fold(sum: u64) -> u16 {
     let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
 
     (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
-}
-
-/// A word of four bytes as it lies in memory, 0 if `bytes` are not four.
-#[inline]
-pub(crate) fn native_u32(bytes: &[u8]) -> u32 {
-    u32::from_ne_bytes(bytes.try_into().unwrap_or_default())
 }

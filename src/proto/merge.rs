@@ -13,7 +13,7 @@
 //! looked at all the same. The merge gets a new one, which must not hide a wrong one that the stack
 //! would have dropped the packet for.
 
-use super::headers::{flag, fold, native_u32, sum, PROTOCOL_TCP, TCP_HEADER_LEN, TCP_HEADER_MAX};
+use super::headers::{flag, fold, sum, PROTOCOL_TCP, TCP_HEADER_LEN, TCP_HEADER_MAX};
 use super::ip::{V4_HEADER_LEN, V6_HEADER_LEN};
 
 /// The most that the headers take together: IPv6, which is the longer one without options, and TCP
@@ -74,9 +74,9 @@ pub(crate) struct Merge {
     len: u16,
     /// The sequence number of the packet to come.
     seq: u32,
-    /// The id of the last packet. Of no meaning in IPv6, like the following.
+    /// The id of the last packet, 0 in IPv6.
     id: u16,
-    /// By how much the id grows from packet to packet, once there are two.
+    /// By how much the id grows from packet to packet, once there are two. None in IPv6.
     id_step: Option<u16>,
     /// The last packet had PSH.
     push: bool,
@@ -297,7 +297,7 @@ impl Merge {
             segments: self.segments,
             mss: self.mss,
             v6: self.v6,
-            fixed_id: !self.v6 && self.id_step == Some(0),
+            fixed_id: self.id_step == Some(0),
             transport_offset: self.network_len,
             ecn: *flags & flag::CWR != 0,
         })
@@ -310,15 +310,17 @@ impl Merge {
 fn differ<const LEN: usize>(one: &[u8; LEN], other: &[u8; LEN], mask: &[u8; LEN]) -> bool {
     const { assert!(LEN % 4 == 0, "the header is made of whole words") };
 
-    let (mut one, mut other, mut mask) = (one.as_slice(), other.as_slice(), mask.as_slice());
+    let (mut one, mut other, mut mask) = (&one[..], &other[..], &mask[..]);
     let mut bits = 0;
-    while let (Some((a, rest)), Some((b, other_rest)), Some((m, mask_rest))) = (
-        one.split_first_chunk::<4>(),
-        other.split_first_chunk::<4>(),
-        mask.split_first_chunk::<4>(),
+
+    while let (Some((a, one_after)), Some((b, other_after)), Some((bits_of, mask_after))) = (
+        one.split_first_chunk(),
+        other.split_first_chunk(),
+        mask.split_first_chunk(),
     ) {
-        bits |= (native_u32(a) ^ native_u32(b)) & native_u32(m);
-        (one, other, mask) = (rest, other_rest, mask_rest);
+        let differing = u32::from_ne_bytes(*a) ^ u32::from_ne_bytes(*b);
+        bits |= differing & u32::from_ne_bytes(*bits_of);
+        (one, other, mask) = (one_after, other_after, mask_after);
     }
     bits != 0
 }
