@@ -38,6 +38,16 @@ fn repair(packet: &mut [u8]) {
     }
 }
 
+/// The bits of a byte that are flipped: all, or under Miri one.
+fn flips(at: usize) -> std::ops::Range<u32> {
+    if cfg!(miri) {
+        let bit = at as u32 % 8;
+        bit..bit + 1
+    } else {
+        0..8
+    }
+}
+
 /// Two packets that follow one another, with 100 bytes of payload each.
 fn two(inner: &Inner) -> [Vec<u8>; 2] {
     inner.cut(&payload(200), 100, false).try_into().unwrap()
@@ -137,9 +147,10 @@ fn a_flip_of_any_other_bit_ends_the_merge() {
     for inner in both() {
         let [first, second] = two(&inner);
         let network_len = inner.network_len();
+        let expected = inner.merged_headers(&payload(200));
 
         for at in 0..inner.header_len() {
-            for bit in 0..8 {
+            for bit in flips(at) {
                 let mut other = second.clone();
                 other[at] ^= 1 << bit;
                 let place = at.checked_sub(network_len);
@@ -163,7 +174,7 @@ fn a_flip_of_any_other_bit_ends_the_merge() {
                     // Nothing of it was taken.
                     assert!(append(&mut merge, &second));
                     let (headers, merged) = finish(&merge);
-                    assert_eq!(headers, inner.merged_headers(&payload(200)));
+                    assert_eq!(headers, expected);
                     assert_eq!(merged.segments, 2);
                 }
             }
@@ -179,7 +190,7 @@ fn a_flip_of_any_other_bit_in_the_first_packet_ends_the_merge() {
         let network_len = inner.network_len();
 
         for at in 0..inner.header_len() {
-            for bit in 0..8 {
+            for bit in flips(at) {
                 let mut other = first.clone();
                 other[at] ^= 1 << bit;
                 let value = 1u8 << bit;
@@ -222,7 +233,7 @@ fn any_other_flag_begins_no_merge() {
     let allowed = flag::ACK | flag::PSH | flag::ECE | flag::CWR;
 
     for inner in both() {
-        for flags in 0..=0xfff {
+        for flags in (0..=0xfff).step_by(if cfg!(miri) { 61 } else { 1 }) {
             let packet = inner.clone().with_flags(flags).packet(&[1]);
             let begins = flags & !allowed == 0;
             assert_eq!(begin(&packet).is_some(), begins, "{flags:#x}");
