@@ -80,9 +80,14 @@ def _ping(site: Site, seconds: int) -> dict[str, float]:
         *("ping", "-n", "-c", str(PINGS), "-i", str(PING_INTERVAL), INNER_RIGHT), timeout=60
     )
     times = sorted(float(found) * 1000 for found in re.findall(r"time=([\d.]+) ms", output))
-    if len(times) < PINGS:
+    lost = PINGS - len(times)
+    if lost > PINGS // 100:
         raise RuntimeError(f"{len(times)} of {PINGS} pings were answered")
-    return {"value": statistics.median(times), "p99": times[len(times) * 99 // 100 - 1]}
+    return {
+        "value": statistics.median(times),
+        "p99": times[len(times) * 99 // 100 - 1],
+        "lost": lost,
+    }
 
 
 LOADS = {
