@@ -63,7 +63,7 @@ fn receive(socket: &Socket, mut skb: SkBuff, offset: u32, guard: &Guard) -> Opti
 
     if delivered.is_none() {
         debug_ratelimited!("dropped a packet: {:?}\n", header);
-        dev.count_rx_dropped();
+        dev.count_rx_dropped(1);
     }
     None
 }

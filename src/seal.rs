@@ -54,7 +54,7 @@ pub(crate) fn seal(
         inner: Weight::default(),
     };
     let Some(key) = peer.keys.primary(guard) else {
-        dev.count_tx_dropped();
+        dev.count_tx_dropped(skb.segments());
         return sealed;
     };
     peer.interface.workspaces.with(bh, |workspace| {
@@ -102,25 +102,27 @@ impl Sealer<'_, '_> {
     fn seal(&mut self, mut skb: SkBuff) {
         if !skb.is_gso() {
             if self.single(&mut skb).is_err() {
-                self.dev.count_tx_dropped();
+                self.dev.count_tx_dropped(1);
                 return;
             }
             skb.consume();
         } else if let Some((cut, segmenter)) = self.plan(&skb) {
-            if self.large(&mut skb, cut, segmenter).is_err() {
-                self.dev.count_tx_dropped();
+            let count = skb.len().saturating_sub(cut.headers).div_ceil(cut.size);
+            if self.large(&mut skb, cut, segmenter, count).is_err() {
+                self.dev.count_tx_dropped(count);
                 return;
             }
             skb.consume();
         } else {
             // Of a kind that only the kernel knows how to cut.
+            let count = skb.segments();
             let Ok(mut segments) = skb.segment() else {
-                self.dev.count_tx_dropped();
+                self.dev.count_tx_dropped(count);
                 return;
             };
             while let Some(mut segment) = segments.pop() {
                 if self.single(&mut segment).is_err() {
-                    self.dev.count_tx_dropped();
+                    self.dev.count_tx_dropped(1);
                     continue;
                 }
                 segment.consume();
@@ -171,10 +173,9 @@ impl Sealer<'_, '_> {
         })
     }
 
-    /// Seals a large packet into as few as can be.
-    fn large(&mut self, skb: &mut SkBuff, cut: Cut, segmenter: Segmenter) -> Result {
+    /// Seals a large packet, of which there will be `count`, into as few as can be, or none at all.
+    fn large(&mut self, skb: &mut SkBuff, cut: Cut, segmenter: Segmenter, count: u32) -> Result {
         let payload = skb.len().checked_sub(cut.headers).ok_or(EINVAL)?;
-        let count = payload.div_ceil(cut.size);
         let mut large = Large {
             skb,
             cut,

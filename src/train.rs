@@ -25,6 +25,7 @@ use crate::{
     rx,
     socket::Socket,
 };
+use core::num::NonZero;
 
 /// Bytes of a header that all packets of a train share: opcode, key id and peer id.
 const SHARED: usize = 4;
@@ -47,7 +48,10 @@ pub(crate) fn receive(
     size: u16,
     guard: &Guard,
 ) -> Option<SkBuff> {
-    let Some(header) = shared_header(&skb, offset, usize::from(size)) else {
+    let Some(size) = NonZero::new(usize::from(size)) else {
+        return Some(skb);
+    };
+    let Some(header) = shared_header(&skb, offset, size) else {
         return Some(skb);
     };
     let Some(addresses) = skb.udp_addresses() else {
@@ -59,38 +63,29 @@ pub(crate) fn receive(
 
     let opened = rx::find_peer(socket, &header, Some(&addresses), guard).and_then(|peer| {
         let key = peer.keys.find(header.key_id, guard)?;
-        open(
-            peer,
-            dev,
-            key,
-            &skb,
-            (offset, usize::from(size)),
-            &addresses,
-            guard,
-            &bh,
-        )
+        open(peer, dev, key, &skb, (offset, size), &addresses, guard, &bh)
     });
     match opened {
         Some(()) => skb.consume(),
-        None => count_dropped(dev, &skb, offset, usize::from(size)),
+        None => count_dropped(dev, &skb, offset, size),
     }
     None
 }
 
 /// What the headers of all packets have in common, if they have.
-fn shared_header(skb: &SkBuff, offset: u32, size: usize) -> Option<DataHeader> {
+fn shared_header(skb: &SkBuff, offset: u32, size: NonZero<usize>) -> Option<DataHeader> {
     let mut shared = None;
     let mut parts = skb.parts(offset);
     let mut short = false;
 
     for part in &mut parts {
-        for packet in part.chunks(size) {
+        for packet in part.chunks(size.get()) {
             let head = packet.first_chunk::<SHARED>()?;
             // Only the last one may be shorter.
             if short || *shared.get_or_insert(head) != head {
                 return None;
             }
-            short = packet.len() != size;
+            short = packet.len() != size.get();
         }
     }
     if parts.is_broken() {
@@ -104,12 +99,11 @@ fn shared_header(skb: &SkBuff, offset: u32, size: usize) -> Option<DataHeader> {
 }
 
 #[cold]
-fn count_dropped(dev: &NetDevice, skb: &SkBuff, offset: u32, size: usize) {
-    for part in skb.parts(offset) {
-        for _ in part.chunks(size) {
-            dev.count_rx_dropped();
-        }
-    }
+fn count_dropped(dev: &NetDevice, skb: &SkBuff, offset: u32, size: NonZero<usize>) {
+    let packets = skb
+        .parts(offset)
+        .map(|part| part.len().div_ceil(size.get()));
+    dev.count_rx_dropped(packets.fold(0, usize::wrapping_add) as u32);
 }
 
 /// Opens all packets and hands on what is authentic, new, and from where it may be. `None` if nothing
@@ -120,7 +114,7 @@ fn open(
     dev: &NetDevice,
     key: RcuRef<'_, Key>,
     skb: &SkBuff,
-    (offset, size): (u32, usize),
+    (offset, size): (u32, NonZero<usize>),
     addresses: &UdpAddresses,
     guard: &Guard,
     bh: &BhDisabled,
@@ -139,10 +133,10 @@ fn open(
             run: None,
         };
         for part in skb.parts(offset) {
-            for packet in part.chunks(size) {
+            for packet in part.chunks(size.get()) {
                 match opener.open(workspace, key.get(), packet, now, bh) {
                     Some(()) => link.add(Weight::one(packet.len() as u32)),
-                    None => dev.count_rx_dropped(),
+                    None => dev.count_rx_dropped(1),
                 }
             }
         }
@@ -276,7 +270,7 @@ impl Opener<'_> {
                 self.end_run();
             }
         } else if opened.is_some_and(|opened| self.begin(&opened).is_none()) {
-            self.dev.count_rx_dropped();
+            self.dev.count_rx_dropped(1);
         }
         authentic.then_some(())
     }
@@ -377,9 +371,7 @@ impl Opener<'_> {
             None => rx::deliver(self.peer, self.dev, run.skb, None, self.guard),
         };
         if delivered.is_none() {
-            for _ in 0..run.weight.packets {
-                self.dev.count_rx_dropped();
-            }
+            self.dev.count_rx_dropped(run.weight.packets);
         }
     }
 

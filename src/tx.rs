@@ -30,7 +30,7 @@ pub(crate) fn transmit(interface: &Interface, dev: &NetDevice, mut skb: SkBuff) 
     let bh = BhDisabled::new();
 
     let Some(peer) = find_peer(interface, dev, &mut skb, &guard) else {
-        dev.count_tx_dropped();
+        dev.count_tx_dropped(skb.segments());
         skb.tx_error();
         return;
     };
@@ -84,7 +84,7 @@ fn send(peer: &Peer, dev: &NetDevice, mut packets: SkBuffList, guard: &Guard, bh
                     bytes: inner.bytes.wrapping_add(overhead),
                 });
             }
-            Err(_) => dev.count_tx_dropped(),
+            Err(_) => dev.count_tx_dropped(inner.packets),
         }
     }
     if link.packets != 0 {

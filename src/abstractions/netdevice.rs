@@ -67,18 +67,18 @@ impl NetDevice {
         unsafe { bindings::ovpn_shim_netdev_count_tx(self.as_raw(), weight.packets, weight.bytes) };
     }
 
-    /// Counts a packet that was received and not handed on.
+    /// Counts packets that were received and not handed on. Bottom halves disabled.
     #[cold]
-    pub fn count_rx_dropped(&self) {
+    pub fn count_rx_dropped(&self, packets: u32) {
         // SAFETY: As above.
-        unsafe { bindings::dev_dstats_rx_dropped(self.as_raw()) };
+        unsafe { bindings::ovpn_shim_netdev_count_dropped(self.as_raw(), packets, 0) };
     }
 
-    /// Counts a packet that the stack gave and that was not sent.
+    /// Counts packets that the stack gave and that were not sent. Bottom halves disabled.
     #[cold]
-    pub fn count_tx_dropped(&self) {
+    pub fn count_tx_dropped(&self, packets: u32) {
         // SAFETY: As above.
-        unsafe { bindings::dev_dstats_tx_dropped(self.as_raw()) };
+        unsafe { bindings::ovpn_shim_netdev_count_dropped(self.as_raw(), 0, packets) };
     }
 
     /// Keeps the stack from telling senders of better routes past this device.

@@ -475,6 +475,12 @@ impl SkBuff {
         unsafe { bindings::skb_is_gso(self.as_raw()) }
     }
 
+    /// How many packets this is, as far as its maker has said.
+    pub fn segments(&self) -> u32 {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::ovpn_shim_skb_segments(self.as_raw()) }
+    }
+
     /// Cuts a buffer that [`is_gso`](Self::is_gso) into packets, with their checksums done.
     pub fn segment(self) -> Result<SkBuffList> {
         // SAFETY: By the type invariants.

@@ -50,6 +50,9 @@ void ovpn_shim_netdev_setup(struct net_device *dev, unsigned int mtu,
 				     NETIF_F_RXCSUM | NETIF_F_GSO |
 				     NETIF_F_GSO_SOFTWARE;
 
+	/* what is in high memory comes copied: it is read where it is */
+	if (!IS_ENABLED(CONFIG_HIGHMEM))
+		features |= NETIF_F_HIGHDMA;
 	dev->needs_free_netdev = true;
 	dev->pcpu_stat_type = NETDEV_PCPU_STAT_DSTATS;
 	dev->type = ARPHRD_NONE;
@@ -100,6 +103,22 @@ void ovpn_shim_netdev_count_tx(struct net_device *dev, unsigned int packets,
 	u64_stats_add(&stats->tx_packets, packets);
 	u64_stats_add(&stats->tx_bytes, bytes);
 	u64_stats_update_end(&stats->syncp);
+}
+
+void ovpn_shim_netdev_count_dropped(struct net_device *dev, unsigned int rx,
+				    unsigned int tx)
+{
+	struct pcpu_dstats *stats = this_cpu_ptr(dev->dstats);
+
+	u64_stats_update_begin(&stats->syncp);
+	u64_stats_add(&stats->rx_drops, rx);
+	u64_stats_add(&stats->tx_drops, tx);
+	u64_stats_update_end(&stats->syncp);
+}
+
+unsigned int ovpn_shim_skb_segments(const struct sk_buff *skb)
+{
+	return skb_shinfo(skb)->gso_segs ?: 1;
 }
 
 void ovpn_shim_set_drvinfo(struct ethtool_drvinfo *info, const char *driver,

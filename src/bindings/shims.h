@@ -38,6 +38,9 @@ void ovpn_shim_netdev_count_rx(struct net_device *dev, unsigned int packets,
 			       unsigned int bytes);
 void ovpn_shim_netdev_count_tx(struct net_device *dev, unsigned int packets,
 			       unsigned int bytes);
+void ovpn_shim_netdev_count_dropped(struct net_device *dev, unsigned int rx,
+				    unsigned int tx);
+unsigned int ovpn_shim_skb_segments(const struct sk_buff *skb);
 void ovpn_shim_set_drvinfo(struct ethtool_drvinfo *info, const char *driver,
 			   const char *version);
 int ovpn_shim_get_link_ksettings(struct net_device *dev,

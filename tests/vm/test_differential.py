@@ -129,6 +129,13 @@ TABLE = (
         *("links/*: the mode that is shown", "reply", "{}", "{1: '0?'}"),
         "uapi.md: `ip -d link show` reports the mode back",
     ),
+    *(
+        Difference(
+            *(f"links/ip shows {size} of *", "reply", "65536", "61000"),
+            "performance.md: a large packet of the stack stays one when it is sealed",
+        )
+        for size in ("tso_max_size", "gso_max_size", "gso_ipv4_max_size")
+    ),
     Difference(
         *("links/ethtool shows version of *", "reply", "2.0.0", "*"),
         "uapi.md: `ethtool -i` says the module's version, which is its own",
