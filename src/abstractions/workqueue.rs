@@ -155,13 +155,22 @@ impl<T: Run<ID>, const ID: u64> DelayedWork<T, ID> {
     pub fn cancel(this: &RcuArc<T>) {
         let item = this.work();
 
-        // SAFETY: The item is initialised and pinned, and this context may sleep.
-        if unsafe { bindings::cancel_delayed_work_sync(item.raw.get()) } {
-            if let Some(owner) = NonNull::new(item.owner.load(Acquire)) {
-                // SAFETY: By the type invariants the item, which was pending and is not any
-                // more, held this reference.
-                drop(unsafe { RcuArc::<T>::from_raw(owner) });
+        // Not `cancel_delayed_work_sync`: what is queued while that waits is refused without a
+        // word, and `schedule` would take the item for the owner of a reference.
+        loop {
+            // SAFETY: The item is initialised and pinned.
+            if unsafe { bindings::cancel_delayed_work(item.raw.get()) } {
+                if let Some(owner) = NonNull::new(item.owner.load(Acquire)) {
+                    // SAFETY: By the type invariants the item, which was pending and is not any
+                    // more, held this reference.
+                    drop(unsafe { RcuArc::<T>::from_raw(owner) });
+                }
             }
+            // SAFETY: As above, and this context may sleep.
+            if !unsafe { bindings::flush_work(&raw mut (*item.raw.get()).work) } {
+                break;
+            }
+            // It was running, and may have queued itself again.
         }
     }
 
