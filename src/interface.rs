@@ -175,10 +175,10 @@ impl Interface {
     ) -> Outcome {
         let now = crate::abstractions::time::boottime_seconds();
 
-        this.peers
-            .configure(id, |peer| peer.keepalive.set(interval, timeout, now))?;
-        DelayedWork::schedule(this, 0);
-        Ok(())
+        this.peers.configure(id, |peer| {
+            peer.keepalive.set(interval, timeout, now);
+            DelayedWork::schedule(this, 0);
+        })
     }
 
     /// Whether there is such a peer, or a tombstone of one.

@@ -4,17 +4,14 @@
 //! that we have not heard from.
 
 use crate::{
-    abstractions::{
-        rcu::{Guard, RcuArc},
-        time,
-        workqueue::DelayedWork,
-    },
+    abstractions::{rcu::RcuArc, time, workqueue::DelayedWork},
     config::Reason,
     interface::Interface,
     peer::Peer,
     proto::message::KEEPALIVE,
     tx,
 };
+use core::cell::Cell;
 use kernel::time::{msecs_to_jiffies, Msecs};
 
 /// What is to be done about a peer now.
@@ -41,9 +38,9 @@ fn due(peer: &Peer, now: u64) -> Due {
 /// Process context, from the workqueue.
 pub(crate) fn run(interface: &RcuArc<Interface>) {
     let now = time::boottime_seconds();
-    let mut next: Option<u64> = None;
+    let next: Cell<Option<u64>> = Cell::new(None);
 
-    interface.peers.end_where(interface, |peer| {
+    let why = |peer: &RcuArc<Peer>| {
         match due(peer, now) {
             Due::End => return Some(Reason::Expired),
             Due::Message => {
@@ -54,13 +51,15 @@ pub(crate) fn run(interface: &RcuArc<Interface>) {
             Due::Nothing => {}
         }
         let moments = [peer.keepalive.expire_at(), peer.keepalive.send_at()];
-        next = moments.into_iter().flatten().chain(next).min();
+        next.set(moments.into_iter().flatten().chain(next.get()).min());
         None
+    };
+    // With the peers still locked: later it could undo what a request has arranged meanwhile, or
+    // come after the interface has gone.
+    interface.peers.end_where_then(interface, why, || {
+        if let Some(next) = next.get() {
+            let milliseconds = next.saturating_sub(now).clamp(1, 3600).saturating_mul(1000);
+            DelayedWork::schedule(interface, msecs_to_jiffies(milliseconds as Msecs));
+        }
     });
-
-    let alive = interface.device(&Guard::new()).is_some();
-    if let (Some(next), true) = (next, alive) {
-        let milliseconds = next.saturating_sub(now).clamp(1, 3600).saturating_mul(1000);
-        DelayedWork::schedule(interface, msecs_to_jiffies(milliseconds as Msecs));
-    }
 }

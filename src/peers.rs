@@ -290,10 +290,24 @@ impl Peers {
     pub(crate) fn end_where(
         &self,
         interface: &Interface,
+        why: impl FnMut(&RcuArc<Peer>) -> Option<Reason>,
+    ) {
+        self.end_where_then(interface, why, || {});
+    }
+
+    /// The same, and then runs `then` before anybody else changes peers, unless the interface is
+    /// being deleted. Process context.
+    pub(crate) fn end_where_then(
+        &self,
+        interface: &Interface,
         mut why: impl FnMut(&RcuArc<Peer>) -> Option<Reason>,
+        then: impl FnOnce(),
     ) {
         let changes = self.changes.lock();
         self.end_each(&changes, interface, &mut why);
+        if !changes.closed {
+            then();
+        }
     }
 
     fn end_each(
