@@ -10,6 +10,7 @@ One noun per file:
     netlink      netlink messages, attributes and sockets, well formed or not
     link         network interfaces over rtnetlink, among them `ovpn-dco` ones
     family       the generic netlink family `ovpn-dco-v2`
+    batch        many requests of it in one system call
     interface    an `ovpn-dco` interface ready for peers
     aead         AES-GCM and ChaCha20-Poly1305
     packet       IP packets
@@ -25,8 +26,10 @@ One noun per file:
     pki          a certificate authority, made with openssl
     openvpn      OpenVPN daemons, their configuration and status files
     office       an OpenVPN server and two clients, ready to use
+    race         tunnels that are torn down under traffic
     battery      the same requests for two modules, and what each answers
     module       loading and unloading of the kernel module
+    memory       what the kernel uses for itself
     kernel_log   what the kernel complained about
     logs         what daemons and captures leave behind
     report       the demo's output

@@ -117,6 +117,12 @@ class Message:
     payload: bytes = field(repr=False)
 
 
+def message(kind: int, flags: int, sequence: int, payload: bytes) -> bytes:
+    """A message as it is sent, padded to 4 bytes."""
+    length = _HEADER.size + len(payload)
+    return _HEADER.pack(length, kind, flags, sequence, 0) + payload + bytes(-length % 4)
+
+
 class NetlinkError(OSError):
     """The kernel refused a request: `errno`, and the extack `message` ("" if there is none)."""
 
@@ -133,7 +139,7 @@ def _messages(data: bytes) -> Iterator[Message]:
         position += length + (-length % 4)
 
 
-def _outcome(message: Message) -> None:
+def outcome(message: Message) -> None:
     """Raise what an NLMSG_ERROR or NLMSG_DONE says; return if it says success."""
     error = struct.unpack_from("=i", message.payload)[0] if len(message.payload) >= 4 else 0
     if error == 0:
@@ -183,8 +189,7 @@ class NetlinkSocket:
     def send(self, kind: int, flags: int, payload: bytes) -> int:
         """Send one message; returns its sequence number."""
         self._sequence += 1
-        header = _HEADER.pack(_HEADER.size + len(payload), kind, flags, self._sequence, 0)
-        self.socket.send(header + payload)
+        self.socket.send(message(kind, flags, self._sequence, payload))
         return self._sequence
 
     def receive(self, timeout: float | None = None) -> list[Message]:
@@ -201,7 +206,7 @@ class NetlinkSocket:
                 if message.sequence != sequence:
                     continue
                 if message.kind in (NLMSG_ERROR, NLMSG_DONE):
-                    _outcome(message)
+                    outcome(message)
                     return replies
                 replies.append(message)
 
