@@ -48,7 +48,9 @@ pub(crate) fn receive(
     size: u16,
     guard: &Guard,
 ) -> Option<SkBuff> {
-    let Some(size) = NonZero::new(usize::from(size)) else {
+    // No area is as large as what a link with a huge MTU may carry.
+    let Some(size) = NonZero::new(usize::from(size)).filter(|size| size.get() <= MAX_AREA as usize)
+    else {
         return Some(skb);
     };
     let Some(header) = shared_header(&skb, offset, size) else {
