@@ -364,6 +364,9 @@ struct sock *ovpn_shim_udp_train(struct sk_buff *skb, const struct nf_hook_state
 		offset = sizeof(struct ipv6hdr);
 	else
 		return NULL;
+	/* what was spliced could change between the check of the tag and the decryption */
+	if (skb_has_shared_frag(skb))
+		return NULL;
 	if (!pskb_may_pull(skb, offset + sizeof(*udp)))
 		return NULL;
 	udp = (struct udphdr *)(skb->data + offset);
