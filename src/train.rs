@@ -317,7 +317,9 @@ impl Opener<'_> {
         let mut skb = SkBuff::new(HEADROOM, headers as u32).ok()?;
         skb.extend_from_slice(opened.head.get(..headers)?).ok()?;
         let in_area = headers.checked_sub(opened.apart)?;
-        let open = merge.is_open();
+        // The stack's own receive offload, through which a merge goes next, takes a CWR in it for one
+        // in each of its packets.
+        let open = merge.is_open() && !merge.has_cwr();
         self.run = Some(Run {
             merge,
             skb,

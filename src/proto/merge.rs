@@ -174,6 +174,15 @@ impl Merge {
         self.full && !self.push
     }
 
+    /// Whether the first packet has CWR.
+    #[inline]
+    pub(crate) fn has_cwr(&self) -> bool {
+        self.headers
+            .get(usize::from(self.network_len)..)
+            .and_then(|tcp| tcp.first_chunk())
+            .is_some_and(|tcp| flags(tcp) & flag::CWR != 0)
+    }
+
     /// Appends a packet, given as to [`begin`](Self::begin).
     ///
     /// Returns false, and leaves the merge as it was, if the packet does not continue it.
