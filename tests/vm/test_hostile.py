@@ -8,6 +8,7 @@ OVPN_DCO_LONG   1: a million packets
 from __future__ import annotations
 
 import random
+import socket
 import struct
 from itertools import batched
 
@@ -21,6 +22,7 @@ from ovpnlab.wire import Endpoint
 
 FORGED = 1_000_000 if hostile.LONG else 30_000
 WINDOW = 2048
+SO_RCVBUFFORCE = 33
 
 
 @pytest.fixture
@@ -55,6 +57,7 @@ def test_truncated_at_every_byte(one: tuple[Interface, Endpoint]) -> None:
 def test_oversized(one: tuple[Interface, Endpoint], chance: random.Random) -> None:
     """The largest datagrams that there are, forged and authentic; they come in fragments."""
     end, wire = one
+    wire.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 4 << 20)
     drops = hostile.dropped(end)
     for size in (1501, 9000, 32768 + 24, 32768 + 25, 65000, 65507):
         wire.send_raw(wire.seal(bytes(20), packet_id=1)[:24] + chance.randbytes(size - 24))

@@ -378,10 +378,13 @@ fn only_the_first_may_have_cwr() {
         let mut merge = begin(&cwr.packet(&payload(100))).unwrap();
         let next = cwr.with_seq(0x0102_0304 + 100).with_id(ID + 1);
 
+        assert!(merge.has_cwr());
         assert!(!append(&mut merge, &next.packet(&payload(100))));
         let next = next.with_flags(flag::ACK);
         assert!(append(&mut merge, &next.packet(&payload(100))));
         assert!(finish(&merge).1.ecn);
+        let other = begin(&next.packet(&payload(100))).unwrap();
+        assert!(!other.has_cwr());
     }
 }
 

@@ -55,7 +55,9 @@ class Entry:
 def seen(peer: Peer) -> tuple[object, ...]:
     """What is to be seen of a peer in a dump, as of an entry."""
     keepalive = (peer.keepalive_interval, peer.keepalive_timeout)
-    return peer.remote, peer.ipv4, peer.ipv6, peer.local_ip, keepalive
+    # Where there is none yet, a dump has all zero.
+    local_ip = None if peer.local_ip in ("0.0.0.0", "::") else peer.local_ip
+    return peer.remote, peer.ipv4, peer.ipv6, local_ip, keepalive
 
 
 def _last(data: bytes) -> Attributes:

@@ -96,7 +96,11 @@ def forwarded(inner: bytes) -> bytes:
     return with_header_checksum(network) + inner[size:]
 
 
-def flow(inner: bytes) -> tuple[str, str, int, bytes]:
-    """What packets that may not overtake one another have in common."""
+def flow(inner: bytes) -> tuple[str, str, int, bool, bytes]:
+    """What packets that may not overtake one another have in common.
+
+    The stack's receive offload lets fragments pass what it holds back.
+    """
     parsed = packet.parse(inner)
-    return parsed.source, parsed.destination, parsed.protocol, parsed.payload[:4]
+    fragment = parsed.version == 4 and bool(int.from_bytes(inner[6:8]) & 0x3FFF)
+    return parsed.source, parsed.destination, parsed.protocol, fragment, parsed.payload[:4]
