@@ -10,6 +10,14 @@ from pathlib import Path
 _FIELDS = ("SUnreclaim", "Percpu", "VmallocUsed")
 
 
+def is_comparable() -> bool:
+    """Whether `used` tells what is in use: a debug kernel keeps what was freed, to watch it.
+
+    There kmemleak looks for what is lost.
+    """
+    return not Path("/sys/kernel/debug/kmemleak").exists()
+
+
 def used() -> int:
     """Bytes of slabs that cannot be reclaimed, per-CPU and vmalloc memory."""
     lines = Path("/proc/meminfo").read_text().splitlines()

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from . import command, link, waiting
+from . import command, link, memory, waiting
 from .family import Control, KeyPair, Reason, Removal, Removals
 from .interface import Interface, udp_socket
 from .namespace import Namespace
@@ -115,8 +115,12 @@ def delete(end: Interface) -> None:
 
 
 @contextlib.contextmanager
-def watch_references(seconds: int = 1) -> Iterator[None]:
-    """The kernel complains of devices whose references outlive them for so long (usually 10 s)."""
+def watch_references() -> Iterator[None]:
+    """The kernel complains of devices whose references outlive them for a second (usually 10).
+
+    A debug kernel is given more time: its grace periods are longer.
+    """
+    seconds = 1 if memory.is_comparable() else 5
     before = _UNREGISTER_TIMEOUT.read_text()
     _UNREGISTER_TIMEOUT.write_text(f"{seconds}\n")
     try:
