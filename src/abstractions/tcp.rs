@@ -41,8 +41,8 @@ pub enum Failure {
 /// How much of a message's beginning tells its length.
 pub const PREFIX_LEN: usize = 2;
 
-/// Messages that may wait for the connection to take them. More than a full send buffer holds
-/// only makes the wait longer.
+/// Packets that may wait for the connection to take them, but for the rest of a train. More than a
+/// full send buffer holds only makes the wait longer.
 const QUEUE_MAX: u32 = 1024;
 /// Messages of the process that may wait to be sent, and to be read by it.
 pub(super) const PROCESS_QUEUE_MAX: u32 = 64;
@@ -87,7 +87,7 @@ pub(super) struct Outgoing {
     /// Messages of the process, which go first.
     process: SkBuffList,
     process_len: u32,
-    /// Messages of the kernel.
+    /// Messages of the kernel, and of how many packets they are.
     kernel: SkBuffList,
     kernel_len: u32,
     /// The work item will run and look here again.
@@ -100,7 +100,7 @@ impl Outgoing {
             return Some(next);
         }
         let skb = self.kernel.pop()?;
-        self.kernel_len = self.kernel_len.saturating_sub(1);
+        self.kernel_len = self.kernel_len.saturating_sub(skb.weight().packets);
         Some((skb, 0))
     }
 
@@ -246,8 +246,8 @@ pub fn send<T: Stream>(this: RcuRef<'_, T>, message: SkBuff, _bh: &BhDisabled) -
         if outgoing.kernel_len >= QUEUE_MAX {
             return Err(ENOMEM);
         }
+        outgoing.kernel_len = outgoing.kernel_len.wrapping_add(message.weight().packets);
         outgoing.kernel.push(message);
-        outgoing.kernel_len = outgoing.kernel_len.wrapping_add(1);
         !core::mem::replace(&mut outgoing.scheduled, true)
     };
     schedule_flush(this, schedule);
