@@ -24,6 +24,8 @@ pub mod rcu;
 pub mod rhashtable;
 pub mod rtnl;
 pub mod skb;
+pub mod skb_list;
+pub mod skb_parts;
 pub mod socket;
 pub mod softirq;
 pub mod tcp;

@@ -7,10 +7,12 @@
 use super::{
     page_pool::{self, Area, PagePool},
     rcu::Guard,
+    skb_list::SkBuffList,
+    skb_parts::Parts,
 };
 use crate::bindings;
-use core::{marker::PhantomData, mem::ManuallyDrop, ptr, ptr::NonNull, slice};
-use kernel::{prelude::*, types::Opaque};
+use core::{mem::ManuallyDrop, ptr, ptr::NonNull, slice};
+use kernel::prelude::*;
 
 /// Bytes to leave free before an outer packet: UDP and IPv6 headers, and a link header of the
 /// usual sizes; the stack makes more room where a link needs it.
@@ -350,14 +352,7 @@ impl SkBuff {
 
     /// The parts in memory that the bytes from `offset` on are in, in their order.
     pub fn parts(&self, offset: u32) -> Parts<'_> {
-        Parts {
-            skb: self.as_raw(),
-            next: NextPart::Linear,
-            list: false,
-            skip: offset as usize,
-            broken: false,
-            _skb: PhantomData,
-        }
+        Parts::new(self, offset)
     }
 
     /// A linear buffer of `len` bytes, all zero. Any context; fails with `ENOMEM`.
@@ -490,11 +485,8 @@ impl SkBuff {
             return Err(EINVAL);
         }
         self.consume();
-        // INVARIANT: The segments are a list of buffers of which each has one reference.
-        Ok(SkBuffList {
-            first: segments,
-            last: ptr::null_mut(),
-        })
+        // SAFETY: The segments are a list of buffers of which each has one reference.
+        Ok(unsafe { SkBuffList::from_raw(segments) })
     }
 
     /// Frees the buffer of a packet that has been delivered.
@@ -567,231 +559,5 @@ impl Drop for SkBuff {
                 bindings::skb_drop_reason_SKB_DROP_REASON_NOT_SPECIFIED,
             )
         };
-    }
-}
-
-/// The parts of a buffer in memory.
-///
-/// # Invariants
-///
-/// `skb` is null, or valid for `'a`: the buffer itself, or one of its fragment list if `list` is set.
-pub struct Parts<'a> {
-    skb: *const bindings::sk_buff,
-    next: NextPart,
-    list: bool,
-    skip: usize,
-    broken: bool,
-    _skb: PhantomData<&'a SkBuff>,
-}
-
-enum NextPart {
-    Linear,
-    Fragment(c_uint),
-}
-
-impl<'a> Parts<'a> {
-    /// Whether a part was left out, and all behind it, as it can not be read where it is.
-    pub fn is_broken(&self) -> bool {
-        self.broken
-    }
-
-    /// The next part with nothing skipped; it may be empty.
-    fn step(&mut self) -> Option<&'a [u8]> {
-        if self.skb.is_null() || self.broken {
-            return None;
-        }
-        // SAFETY: By the type invariants, here and below.
-        unsafe {
-            match self.next {
-                NextPart::Linear => {
-                    let len = (*self.skb).len.wrapping_sub((*self.skb).data_len);
-                    self.next = NextPart::Fragment(0);
-                    return Some(slice::from_raw_parts((*self.skb).data, len as usize));
-                }
-                NextPart::Fragment(i) if i < bindings::ovpn_shim_skb_nr_frags(self.skb) => {
-                    let mut len = 0;
-                    let start = bindings::ovpn_shim_skb_frag(self.skb, i, &mut len);
-                    self.next = NextPart::Fragment(i.wrapping_add(1));
-                    if start.is_null() {
-                        self.broken = true;
-                        return None;
-                    }
-                    return Some(slice::from_raw_parts(start, len as usize));
-                }
-                NextPart::Fragment(_) => {}
-            }
-            let inner = bindings::ovpn_shim_skb_frag_list(self.skb);
-            if self.list {
-                // A list within a list is left to those who made it.
-                self.broken = !inner.is_null();
-                self.skb = (*self.skb).__bindgen_anon_1.__bindgen_anon_1.next;
-            } else {
-                self.list = true;
-                self.skb = inner;
-            }
-        }
-        self.next = NextPart::Linear;
-        Some(&[])
-    }
-}
-
-impl<'a> Iterator for Parts<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        loop {
-            let part = self.step()?;
-            let skipped = self.skip.min(part.len());
-            self.skip = self.skip.wrapping_sub(skipped);
-            match part.get(skipped..) {
-                Some(rest) if !rest.is_empty() => return Some(rest),
-                _ => {}
-            }
-        }
-    }
-}
-
-/// Socket buffers in a row.
-///
-/// # Invariants
-///
-/// `first` is null or the first of a list of owned buffers, linked by `next` and ended by null;
-/// `last` is the last of them, or null where it is not known or there is none.
-pub struct SkBuffList {
-    first: *mut bindings::sk_buff,
-    last: *mut bindings::sk_buff,
-}
-
-impl SkBuffList {
-    /// An empty list.
-    pub fn new() -> Self {
-        Self {
-            first: ptr::null_mut(),
-            last: ptr::null_mut(),
-        }
-    }
-
-    /// Takes the first buffer out.
-    pub fn pop(&mut self) -> Option<SkBuff> {
-        let first = NonNull::new(self.first)?;
-        // SAFETY: By the type invariants; the buffer leaves the list.
-        unsafe {
-            let links = &mut (*first.as_ptr()).__bindgen_anon_1.__bindgen_anon_1;
-            self.first = links.next;
-            links.next = ptr::null_mut();
-            if self.first.is_null() {
-                self.last = ptr::null_mut();
-            }
-            Some(SkBuff::from_raw(first))
-        }
-    }
-
-    /// Puts a buffer at the end.
-    pub fn push(&mut self, skb: SkBuff) {
-        let raw = skb.into_raw();
-
-        // SAFETY: Both are valid, owned buffers, and `raw` is on no list.
-        unsafe {
-            (*raw).__bindgen_anon_1.__bindgen_anon_1.next = ptr::null_mut();
-            if self.first.is_null() {
-                self.first = raw;
-            } else {
-                if self.last.is_null() {
-                    self.last = self.first;
-                    loop {
-                        let next = (*self.last).__bindgen_anon_1.__bindgen_anon_1.next;
-                        if next.is_null() {
-                            break;
-                        }
-                        self.last = next;
-                    }
-                }
-                (*self.last).__bindgen_anon_1.__bindgen_anon_1.next = raw;
-            }
-        }
-        self.last = raw;
-    }
-}
-
-impl Drop for SkBuffList {
-    fn drop(&mut self) {
-        while let Some(skb) = self.pop() {
-            drop(skb);
-        }
-    }
-}
-
-/// A queue of socket buffers that locks for itself. Any context.
-///
-/// # Invariants
-///
-/// Initialised; what is in it is owned by it, each with one reference.
-#[pin_data(PinnedDrop)]
-pub struct SkBuffQueue {
-    #[pin]
-    raw: Opaque<bindings::sk_buff_head>,
-}
-
-// SAFETY: The queue locks for itself.
-unsafe impl Send for SkBuffQueue {}
-// SAFETY: As above.
-unsafe impl Sync for SkBuffQueue {}
-
-impl SkBuffQueue {
-    /// An empty queue.
-    pub fn new() -> impl PinInit<Self> {
-        pin_init!(Self {
-            raw <- Opaque::ffi_init(|slot| {
-                // SAFETY: `slot` is valid for initialisation.
-                unsafe { bindings::ovpn_shim_skb_queue_init(slot) }
-            }),
-        })
-    }
-
-    pub(super) fn as_raw(&self) -> *mut bindings::sk_buff_head {
-        self.raw.get()
-    }
-
-    /// How many buffers are in it at this moment.
-    pub fn len(&self) -> u32 {
-        // SAFETY: By the type invariants; the length is read once.
-        unsafe { bindings::skb_queue_len_lockless(self.as_raw()) }
-    }
-
-    /// Whether there is nothing in it at this moment.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Puts a buffer at the end.
-    pub fn push(&self, skb: SkBuff) {
-        // SAFETY: By the type invariants of both.
-        unsafe { bindings::skb_queue_tail(self.as_raw(), skb.into_raw()) };
-    }
-
-    /// Puts a buffer back to where [`pop`](Self::pop) takes it.
-    pub fn push_front(&self, skb: SkBuff) {
-        // SAFETY: By the type invariants of both.
-        unsafe { bindings::skb_queue_head(self.as_raw(), skb.into_raw()) };
-    }
-
-    /// Takes the first buffer out.
-    pub fn pop(&self) -> Option<SkBuff> {
-        // SAFETY: By the type invariants, what comes out is owned and on no list.
-        unsafe {
-            NonNull::new(bindings::skb_dequeue(self.as_raw())).map(|skb| SkBuff::from_raw(skb))
-        }
-    }
-
-    /// Frees all that is in it.
-    pub fn clear(&self) {
-        while self.pop().is_some() {}
-    }
-}
-
-#[pinned_drop]
-impl PinnedDrop for SkBuffQueue {
-    fn drop(self: Pin<&mut Self>) {
-        self.clear();
     }
 }

@@ -10,7 +10,8 @@
 
 use super::{
     rcu::{Guard, RcuArc, RcuRef},
-    skb::{SkBuff, SkBuffList, SkBuffQueue},
+    skb::SkBuff,
+    skb_list::{SkBuffList, SkBuffQueue},
     socket::{Sock, SockLock},
     softirq::BhDisabled,
     tcp_attach::Saved,
