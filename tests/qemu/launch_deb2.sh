@@ -6,7 +6,8 @@
 # KERNEL is the bzImage that build.sh makes, or that of any kernel that has virtio and 9p built in; ROOT
 # is a Debian tree, such as the one that `scripts/tree --print-path` names, which is only read. Without
 # COMMAND: a shell on this terminal; leave with exit. CPUS (2) and MEMORY (2G) may be set, KVM=1 uses
-# hardware virtualisation. The exit status is the command's.
+# hardware virtualisation, SHARE is a directory that the guest sees as /mnt/build, read-only (a module that
+# was built for this kernel). The exit status is the command's.
 
 set -euo pipefail
 
@@ -30,6 +31,7 @@ mount -t tmpfs tmpfs /run
 mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 mount -t tmpfs tmpfs /dev/shm
+mount -t 9p -o trans=virtio,version=9p2000.L,ro share /mnt/build 2>/dev/null
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=linux
 ip link set lo up
 status=0
@@ -54,6 +56,7 @@ qemu-system-x86_64 "${cpu[@]}" -smp "${CPUS:-2}" -m "${MEMORY:-2G}" -nographic -
 	-kernel "$kernel" \
 	-fsdev "local,id=root,path=$root,security_model=none,readonly=on,multidevs=remap" \
 	-device virtio-9p-pci,fsdev=root,mount_tag=/dev/root \
+	${SHARE:+-fsdev "local,id=share,path=$SHARE,security_model=none,readonly=on" -device virtio-9p-pci,fsdev=share,mount_tag=share} \
 	-fsdev "local,id=work,path=$work,security_model=none" \
 	-device virtio-9p-pci,fsdev=work,mount_tag=work \
 	-append "console=ttyS0 root=/dev/root rootfstype=9p rootflags=trans=virtio,version=9p2000.L,ro panic=-1 quiet init=/bin/sh -- -c \"mount -t devtmpfs dev /dev; mount -t 9p -o trans=virtio,version=9p2000.L work /mnt/results && exec /mnt/results/init\""
