@@ -102,11 +102,7 @@ struct Large<'a> {
 impl Sealer<'_, '_> {
     fn seal(&mut self, mut skb: SkBuff) {
         if !skb.is_gso() {
-            if self.single(&mut skb).is_err() {
-                self.dev.count_tx_dropped(1);
-                return;
-            }
-            skb.consume();
+            self.single_or_drop(skb);
         } else if let Some((cut, segmenter)) = self.plan(&skb) {
             let count = skb.len().saturating_sub(cut.headers).div_ceil(cut.size);
             if self.large(&mut skb, cut, segmenter, count).is_err() {
@@ -121,13 +117,16 @@ impl Sealer<'_, '_> {
                 self.dev.count_tx_dropped(count);
                 return;
             };
-            while let Some(mut segment) = segments.pop() {
-                if self.single(&mut segment).is_err() {
-                    self.dev.count_tx_dropped(1);
-                    continue;
-                }
-                segment.consume();
+            while let Some(segment) = segments.pop() {
+                self.single_or_drop(segment);
             }
+        }
+    }
+
+    fn single_or_drop(&mut self, mut inner: SkBuff) {
+        match self.single(&mut inner) {
+            Ok(()) => inner.consume(),
+            Err(_) => self.dev.count_tx_dropped(1),
         }
     }
 
@@ -139,12 +138,7 @@ impl Sealer<'_, '_> {
             .and_then(|room| room.checked_add(self.prefix as u32))
             .ok_or(EMSGSIZE)?;
         let packet_id = self.take_packet_ids(1)?.next().ok_or(ERANGE)?;
-        let pool = &mut self.workspace.pool;
-        let mut outer = if room <= SkBuff::max_in_area(HEADROOM) {
-            SkBuff::in_area(pool, HEADROOM, room)?
-        } else {
-            SkBuff::zeroed(HEADROOM, room)?
-        };
+        let mut outer = SkBuff::in_area(&mut self.workspace.pool, HEADROOM, room)?;
 
         let slot = outer.linear_mut().ok_or(EINVAL)?;
         let (prefix, packet) = slot.split_at_mut_checked(self.prefix).ok_or(EINVAL)?;
@@ -153,7 +147,8 @@ impl Sealer<'_, '_> {
         self.finish(prefix, packet, packet_id)?;
 
         outer.take_owner(inner);
-        self.push(outer, Weight::one(len));
+        outer.set_weight(Weight::one(len));
+        self.push(outer);
         Ok(())
     }
 
@@ -197,8 +192,7 @@ impl Sealer<'_, '_> {
             if core::mem::take(&mut first) {
                 train.take_owner(skb);
             }
-            let weight = train.weight();
-            self.push(train, weight);
+            self.push(train);
         }
         Ok(())
     }
@@ -314,9 +308,8 @@ impl Sealer<'_, '_> {
         self.key.take_packet_ids(count).ok_or(ERANGE)
     }
 
-    fn push(&mut self, mut outer: SkBuff, weight: Weight) {
-        self.sealed.inner.add(weight);
-        outer.set_weight(weight);
+    fn push(&mut self, outer: SkBuff) {
+        self.sealed.inner.add(outer.weight());
         self.sealed.outer.push(outer);
     }
 }

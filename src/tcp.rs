@@ -4,10 +4,9 @@
 
 use crate::{
     abstractions::{
-        rcu::{Guard, RcuArc, RcuRef},
+        rcu::{Guard, RcuArc},
         skb::SkBuff,
         socket::Sock,
-        softirq::BhDisabled,
         tcp::{self, Connection, Failure, Stream, FLUSH},
         tcp_overrides::Overrides,
         workqueue::{DelayedWork, Run},
@@ -30,12 +29,6 @@ pub(crate) static OVERRIDES: Overrides<Socket> = Overrides::new();
 /// before the end of a connection.
 const PATIENCE_MS: u32 = 100;
 const PATIENCE: i32 = 50;
-
-/// Puts sealed packets, each behind its length, into the stream of a peer's socket. Bottom halves
-/// disabled.
-pub(crate) fn send(socket: RcuRef<'_, Socket>, packets: SkBuff, bh: &BhDisabled) -> Result {
-    tcp::send(socket, packets, bh)
-}
 
 impl Stream for Socket {
     fn connection(&self) -> &Connection<Self> {

@@ -192,6 +192,22 @@ impl Run {
         }
         joined
     }
+
+    /// Writes the headers, if they are not those of a single packet: then says how to mark it.
+    fn finish(&mut self) -> Option<Option<Joined>> {
+        if self.weight.packets == 1 {
+            return Some(None);
+        }
+        let merged = self.merge.finish(self.skb.linear_mut()?)?;
+        Some(Some(Joined {
+            size: merged.mss,
+            segments: merged.segments,
+            transport_offset: merged.transport_offset,
+            v6: merged.v6,
+            fixed_id: merged.fixed_id,
+            ecn: merged.ecn,
+        }))
+    }
 }
 
 /// A packet that was opened and does not continue the run.
@@ -355,27 +371,13 @@ impl Opener<'_> {
         let Some(mut run) = self.run.take() else {
             return;
         };
-        let joined = (run.weight.packets > 1).then(|| {
-            let merged = run.merge.finish(run.skb.linear_mut()?)?;
-            Some(Joined {
-                size: merged.mss,
-                segments: merged.segments,
-                transport_offset: merged.transport_offset,
-                v6: merged.v6,
-                fixed_id: merged.fixed_id,
-                ecn: merged.ecn,
-            })
+        let weight = run.weight;
+        let delivered = run.finish().and_then(|joined| {
+            run.skb.set_weight(weight);
+            rx::deliver(self.peer, self.dev, run.skb, joined.as_ref(), self.guard)
         });
-        run.skb.set_weight(run.weight);
-        let delivered = match joined {
-            Some(None) => None,
-            Some(Some(joined)) => {
-                rx::deliver(self.peer, self.dev, run.skb, Some(&joined), self.guard)
-            }
-            None => rx::deliver(self.peer, self.dev, run.skb, None, self.guard),
-        };
         if delivered.is_none() {
-            self.dev.count_rx_dropped(run.weight.packets);
+            self.dev.count_rx_dropped(weight.packets);
         }
     }
 

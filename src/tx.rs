@@ -11,14 +11,13 @@ use crate::{
         skb_list::SkBuffList,
         socket::Kind,
         softirq::BhDisabled,
-        time,
+        tcp, time,
     },
     interface::Interface,
     peer::Peer,
     proto::{ip, packet::OVERHEAD},
     route,
     seal::seal,
-    tcp,
 };
 
 /// `ETH_P_IP`, `ETH_P_IPV6`.

@@ -158,32 +158,36 @@ impl Workspace {
         })
     }
 
-    /// Encrypts a packet where it is: [`AAD_LEN`] bytes of associated data, room for the tag, and
-    /// the body. Fails with `EINVAL` if it is not as long.
     #[inline]
-    pub fn seal(&mut self, aead: &Aead, nonce: [u8; NONCE_LEN], packet: &mut [u8]) -> Result {
+    fn run_in_place(
+        &mut self,
+        aead: &Aead,
+        nonce: [u8; NONCE_LEN],
+        packet: &mut [u8],
+        seal: bool,
+    ) -> Result {
         let job = bindings::ovpn_aead_job {
             packet: packet.as_mut_ptr(),
             len: body_len(packet)?,
             to: ptr::null_mut(),
-            seal: true,
+            seal,
         };
         // SAFETY: The packet is borrowed exclusively, and as long as that.
         unsafe { self.run(aead, nonce, &job) }
+    }
+
+    /// Encrypts a packet where it is: [`AAD_LEN`] bytes of associated data, room for the tag, and
+    /// the body. Fails with `EINVAL` if it is not as long.
+    #[inline]
+    pub fn seal(&mut self, aead: &Aead, nonce: [u8; NONCE_LEN], packet: &mut [u8]) -> Result {
+        self.run_in_place(aead, nonce, packet, true)
     }
 
     /// Decrypts a packet where it is: associated data, tag, body. Fails with `EBADMSG` if the tag
     /// is not right, with `EINVAL` if the packet is too short.
     #[inline]
     pub fn open(&mut self, aead: &Aead, nonce: [u8; NONCE_LEN], packet: &mut [u8]) -> Result {
-        let job = bindings::ovpn_aead_job {
-            packet: packet.as_mut_ptr(),
-            len: body_len(packet)?,
-            to: ptr::null_mut(),
-            seal: false,
-        };
-        // SAFETY: As above.
-        unsafe { self.run(aead, nonce, &job) }
+        self.run_in_place(aead, nonce, packet, false)
     }
 
     /// As [`open`](Self::open), but leaves the packet as it is and puts the body into `to`, which

@@ -211,18 +211,8 @@ impl SkBuff {
         true
     }
 
-    /// The largest packet that [`in_area`](Self::in_area) makes with this headroom.
-    #[inline]
-    pub fn max_in_area(headroom: u32) -> u32 {
-        // SAFETY: The function has no preconditions.
-        let overhead = unsafe { bindings::ovpn_shim_skb_area_overhead() };
-        page_pool::MAX_AREA
-            .saturating_sub(overhead)
-            .saturating_sub(headroom)
-    }
-
-    /// A linear buffer of `len` bytes, at most [`max_in_area`](Self::max_in_area), in memory of
-    /// `pool`. What they hold is what was there. Bottom halves disabled; fails with `ENOMEM`.
+    /// A linear buffer of `len` bytes, in memory of `pool` if they fit into an area of it. What they hold
+    /// is what was there. Bottom halves disabled; fails with `ENOMEM`.
     #[inline]
     pub fn in_area(pool: &mut PagePool, headroom: u32, len: u32) -> Result<Self> {
         // SAFETY: The function has no preconditions.
@@ -232,6 +222,9 @@ impl SkBuff {
             .and_then(|size| size.checked_next_multiple_of(64))
             .and_then(|size| size.checked_add(overhead))
             .ok_or(EMSGSIZE)?;
+        if size > page_pool::MAX_AREA {
+            return Self::zeroed(headroom, len);
+        }
         let area = pool.lend(size).ok_or(ENOMEM)?;
         let size = area.len();
         let (page, _, start, _) = area.into_raw();
@@ -356,7 +349,8 @@ impl SkBuff {
     }
 
     /// A linear buffer of `len` bytes, all zero. Any context; fails with `ENOMEM`.
-    pub fn zeroed(headroom: u32, len: u32) -> Result<Self> {
+    #[cold]
+    fn zeroed(headroom: u32, len: u32) -> Result<Self> {
         let mut skb = Self::new(headroom, len)?;
         let start = skb.extend(len).ok_or(ENOMEM)?;
         // SAFETY: `start` is followed by `len` bytes of an exclusive buffer.
@@ -368,11 +362,7 @@ impl SkBuff {
     /// `ENOMEM`.
     pub fn copy_in_area(&self, pool: &mut PagePool) -> Result<Self> {
         let len = self.len();
-        let mut copy = if len <= Self::max_in_area(HEADROOM) {
-            Self::in_area(pool, HEADROOM, len)?
-        } else {
-            Self::zeroed(HEADROOM, len)?
-        };
+        let mut copy = Self::in_area(pool, HEADROOM, len)?;
         let to = copy.linear_mut().ok_or(ENOMEM)?;
         // SAFETY: `to` has room for the whole buffer.
         kernel::error::to_result(unsafe {
@@ -406,22 +396,17 @@ impl SkBuff {
     /// A new linear buffer with a copy of `len` bytes from `offset` on, and the usual headroom.
     pub(super) fn copy_range(&self, offset: u32, len: u32) -> Result<Self> {
         let mut copy = Self::new(HEADROOM, len)?;
-        copy.extend_from_range(self, offset, len)?;
-        Ok(copy)
-    }
-
-    /// Appends a copy of `len` bytes of `from`, from `offset` on.
-    fn extend_from_range(&mut self, from: &SkBuff, offset: u32, len: u32) -> Result {
-        let to = self.extend(len).ok_or(ENOMEM)?;
-        // SAFETY: `to` has room for `len` bytes; the function fails if `from` has fewer.
+        let to = copy.extend(len).ok_or(ENOMEM)?;
+        // SAFETY: `to` has room for `len` bytes; the function fails if `self` has fewer.
         kernel::error::to_result(unsafe {
             bindings::skb_copy_bits(
-                from.as_raw(),
+                self.as_raw(),
                 offset as c_int,
                 to.as_ptr().cast(),
                 len as c_int,
             )
-        })
+        })?;
+        Ok(copy)
     }
 
     /// Whether the linear data belongs to this buffer alone, and may be written.

@@ -110,7 +110,6 @@ const struct sk_buff *ovpn_shim_skb_frag_list(const struct sk_buff *skb);
 struct sock *ovpn_shim_udp_train(struct sk_buff *skb, const struct nf_hook_state *state,
 				 u32 *payload, u16 *size);
 
-unsigned int ovpn_shim_skb_ip_summed(const struct sk_buff *skb);
 u16 ovpn_shim_skb_protocol(const struct sk_buff *skb);
 u32 ovpn_shim_skb_mark(const struct sk_buff *skb);
 void ovpn_shim_skb_udp_addresses(const struct sk_buff *skb,

@@ -165,11 +165,6 @@ const struct sk_buff *ovpn_shim_skb_frag_list(const struct sk_buff *skb)
 	return skb_shinfo(skb)->frag_list;
 }
 
-unsigned int ovpn_shim_skb_ip_summed(const struct sk_buff *skb)
-{
-	return skb->ip_summed;
-}
-
 u16 ovpn_shim_skb_protocol(const struct sk_buff *skb)
 {
 	return ntohs(skb->protocol);
