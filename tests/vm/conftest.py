@@ -23,6 +23,7 @@ from ovpnlab.netlink import NetlinkError  # noqa: E402
 from ovpnlab.network import cable  # noqa: E402
 from ovpnlab.office import Office, end  # noqa: E402
 from ovpnlab.openvpn import Daemon  # noqa: E402
+from ovpnlab.tcp_peer import TcpLab  # noqa: E402
 from ovpnlab.wire import Endpoint  # noqa: E402
 
 Refused = Callable[..., AbstractContextManager[None]]
@@ -295,6 +296,13 @@ def endpoint(beta: Namespace, stack: ExitStack) -> MakeEndpoint:
         return made
 
     return make
+
+
+@pytest.fixture
+def lab(alpha: Namespace, beta: Namespace) -> Iterator[TcpLab]:
+    """An interface in alpha for peers over TCP in beta."""
+    with TcpLab(alpha, beta) as made:
+        yield made
 
 
 @pytest.fixture

@@ -66,6 +66,14 @@ def test_point_to_point(office: Office, daemons: list[Daemon], protocol: str) ->
         daemon.namespace.wait_gone("tun0", timeout=1)
 
 
+def assert_offloaded_with_mtu(wanted: int, daemons: list[Daemon]) -> None:
+    """Each uses the module, on an interface of this MTU."""
+    for daemon in daemons:
+        assert daemon.find("DCO device tun0 opened"), daemon.tail()
+        mtu = link.get(daemon.namespace, "tun0").mtu
+        assert mtu == wanted, f"the MTU of {daemon.name} is {mtu}, not {wanted}"
+
+
 @pytest.mark.parametrize("protocol", ["udp4", "tcp4"])
 def test_large_mtu(office: Office, daemons: list[Daemon], protocol: str) -> None:
     """--tun-mtu 9000: packets inside are six times as long as those of the network outside."""
@@ -78,10 +86,7 @@ def test_large_mtu(office: Office, daemons: list[Daemon], protocol: str) -> None
     connect(*daemons)
     client = daemons[1].namespace
     reach(client, SERVER_VPN.ipv4)
-    for daemon in daemons:
-        assert daemon.find("DCO device tun0 opened"), daemon.tail()
-        mtu = link.get(daemon.namespace, "tun0").mtu
-        assert mtu == 9000, f"the MTU of {daemon.name} is {mtu}, not 9000"
+    assert_offloaded_with_mtu(9000, daemons)
     for size in (1500, 8972):
         there = ping(client, SERVER_VPN.ipv4, size=size, fragment=False)
         assert there.complete, f"{size} bytes to the server: {there}"
@@ -101,10 +106,7 @@ def test_packet_size_options(office: Office, daemons: list[Daemon], option: str)
     connect(*daemons)
     client = daemons[1].namespace
     reach(client, SERVER_VPN.ipv4)
-    for daemon in daemons:
-        assert daemon.find("DCO device tun0 opened"), daemon.tail()
-        mtu = link.get(daemon.namespace, "tun0").mtu
-        assert mtu == 1500, f"the MTU of {daemon.name} is {mtu}, not 1500"
+    assert_offloaded_with_mtu(1500, daemons)
     assert ping(client, SERVER_VPN.ipv4, size=1472, fragment=False).complete
     assert iperf.measure(office.server, client, SERVER_VPN.ipv4, amount="1M").bytes > 0
 

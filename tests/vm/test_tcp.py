@@ -14,24 +14,15 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 from ovpnlab import packet, stream
-from ovpnlab.namespace import Namespace
 from ovpnlab.stream import Reader, control, frame
 from ovpnlab.tcp_peer import TcpLab, TcpPeer
 from ovpnlab.waiting import until
 from ovpnlab.wire import DATA_V2
 
 SMALLEST_BUFFER = 4608  # the least that the kernel makes of SO_SNDBUF
-
-
-@pytest.fixture
-def lab(alpha: Namespace, beta: Namespace) -> Iterator[TcpLab]:
-    """An interface in alpha for peers in beta."""
-    with TcpLab(alpha, beta) as made:
-        yield made
 
 
 @pytest.fixture

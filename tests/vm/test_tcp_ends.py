@@ -12,7 +12,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from conftest import Refused
@@ -25,13 +25,6 @@ from ovpnlab.stream import control, frame
 from ovpnlab.tcp_peer import TcpLab, TcpPeer
 from ovpnlab.waiting import until
 from ovpnlab.wire import DATA_V2
-
-
-@pytest.fixture
-def lab(alpha: Namespace, beta: Namespace) -> Iterator[TcpLab]:
-    """An interface in alpha for peers in beta."""
-    with TcpLab(alpha, beta) as made:
-        yield made
 
 
 @pytest.fixture
