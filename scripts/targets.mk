@@ -4,13 +4,21 @@
 # machine, both made in ~/.cache/ovpn-dco. KERNEL=7.2 chooses another series of trixie-backports,
 # DEBUG=1 the module with debug messages.
 
-.PHONY: demo check vm bench bench-smp
+.PHONY: demo check check-debug check-long vm bench bench-smp
 demo:
 	@scripts/demo
 
 # Closes with the line `N passed, N failed`.
 check:
 	@scripts/check
+
+# All of it on a kernel with KASAN, lockdep, kmemleak and faults on demand: hours.
+check-debug:
+	@scripts/check --debug-kernel
+
+# The floods and the churn, as long as they can be: an hour.
+check-long:
+	@scripts/check --long
 
 # The module and its rivals side by side: a table with ratios, JSON and a chart. One CPU, and a clock
 # that counts instructions; bench-smp: two CPUs, and the time that passes.

@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ovpnlab import link, logs, module  # noqa: E402
+from ovpnlab import kmemleak, link, logs, module  # noqa: E402
 from ovpnlab.family import Cipher, KeyPair  # noqa: E402
 from ovpnlab.interface import Interface  # noqa: E402
 from ovpnlab.kernel_log import KernelLog  # noqa: E402
@@ -154,6 +154,19 @@ def results() -> Path:
     path = path / "check"
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+@pytest.fixture(autouse=True, scope="module")
+def nothing_lost() -> Iterator[None]:
+    """Where the kernel can tell: after the tests of a file, no memory is lost."""
+    if not kmemleak.is_available():
+        yield
+        return
+    kmemleak.forget()
+    yield
+    report = kmemleak.lost()
+    if report:
+        pytest.fail(f"the kernel lost memory during the tests of this file:\n{report}", pytrace=False)
 
 
 @pytest.fixture

@@ -5,13 +5,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-
-from . import command
 
 COMPLAINTS = re.compile(
     "|".join(
@@ -42,15 +39,8 @@ _CLEAR_WARN_ONCE = Path("/sys/kernel/debug/clear_warn_once")
 _FAULTS = 1 << 5 | 1 << 7 | 1 << 9 | 1 << 14
 
 
-@functools.cache
-def _mount_debugfs() -> None:
-    if not _CLEAR_WARN_ONCE.exists():
-        command.run("mount", "-t", "debugfs", "debugfs", "/sys/kernel/debug", check=False)
-
-
 def _forget_what_was_said_once() -> None:
     """Let WARN_ONCE warn again: what a fault does in each test is each test's failure."""
-    _mount_debugfs()
     with contextlib.suppress(OSError):
         _CLEAR_WARN_ONCE.write_text("1\n")
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from . import kmemleak
+
 # What a module's objects and tables are made of. Pages of packets and of files are not in it.
 _FIELDS = ("SUnreclaim", "Percpu", "VmallocUsed")
 
@@ -15,7 +17,7 @@ def is_comparable() -> bool:
 
     There kmemleak looks for what is lost.
     """
-    return not Path("/sys/kernel/debug/kmemleak").exists()
+    return not kmemleak.is_available()
 
 
 def used() -> int:
