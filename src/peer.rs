@@ -9,7 +9,7 @@ use crate::{
         rhashtable::{impl_has_node, Node},
         skb::UdpAddresses,
         socket::Kind,
-        softirq::BhDisabled,
+        softirq::{BhDisabled, LockBh},
         time,
     },
     config::{NewPeer, PeerInfo, Reason},
@@ -260,8 +260,7 @@ impl Peer {
     /// Process context, once.
     pub(crate) fn disconnect(&self, farewell: Option<Farewell>) {
         let endpoint = {
-            let _bh = BhDisabled::new();
-            let mut state = self.state.lock();
+            let mut state = self.state.lock_bh();
             state.ended = true;
             state.farewell = farewell;
             self.endpoint.replace(None)

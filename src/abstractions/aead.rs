@@ -8,7 +8,11 @@
 //! C headers: [`include/crypto/aead.h`](srctree/include/crypto/aead.h),
 //! [`include/linux/scatterlist.h`](srctree/include/linux/scatterlist.h)
 
-use super::{memory, page_pool::PagePool, softirq::BhDisabled};
+use super::{
+    memory,
+    page_pool::PagePool,
+    softirq::{BhDisabled, LockBh},
+};
 use crate::bindings;
 use core::{ptr, ptr::NonNull};
 use kernel::{
@@ -268,8 +272,7 @@ impl Workspaces {
 
         for workspace in &self.0 {
             let enough = {
-                let _bh = BhDisabled::new();
-                let now = workspace.lock();
+                let now = workspace.lock_bh();
                 !now.request.is_null() && now.capacity >= capacity
             };
             if enough {
@@ -284,8 +287,7 @@ impl Workspaces {
             }
             let mut spare = request;
             {
-                let _bh = BhDisabled::new();
-                let mut now = workspace.lock();
+                let mut now = workspace.lock_bh();
                 if now.request.is_null() || now.capacity < capacity {
                     // INVARIANT: The request is for a transform of this request size.
                     core::mem::swap(&mut now.request, &mut spare);

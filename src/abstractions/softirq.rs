@@ -5,11 +5,15 @@
 //! C header: [`include/linux/bottom_half.h`](srctree/include/linux/bottom_half.h)
 
 use crate::bindings;
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    ops::{Deref, DerefMut},
+};
+use kernel::sync::{SpinLock, SpinLockGuard};
 
 /// Keeps softirqs off this CPU while it lives.
 ///
-/// A lock that softirq context takes must be taken with one of these in scope.
+/// A lock that softirq context takes must be taken by [`LockBh::lock_bh`], or where softirqs are off.
 pub struct BhDisabled(PhantomData<*mut ()>);
 
 impl BhDisabled {
@@ -29,5 +33,46 @@ impl Drop for BhDisabled {
     fn drop(&mut self) {
         // SAFETY: By construction, this undoes the call in `new`.
         unsafe { bindings::local_bh_enable() };
+    }
+}
+
+/// A spin lock is held, with bottom halves disabled.
+pub struct BhLocked<'a, T> {
+    // In this order they go: softirqs must stay off until the lock is free.
+    lock: SpinLockGuard<'a, T>,
+    _bh: BhDisabled,
+}
+
+impl<T> Deref for BhLocked<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.lock
+    }
+}
+
+impl<T: Unpin> DerefMut for BhLocked<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.lock
+    }
+}
+
+/// Taking a lock that softirq context takes, too, in any context.
+pub trait LockBh<T> {
+    /// Disables bottom halves, and takes the lock. Process or softirq context.
+    fn lock_bh(&self) -> BhLocked<'_, T>;
+}
+
+impl<T> LockBh<T> for SpinLock<T> {
+    #[inline]
+    fn lock_bh(&self) -> BhLocked<'_, T> {
+        let bh = BhDisabled::new();
+
+        BhLocked {
+            lock: self.lock(),
+            _bh: bh,
+        }
     }
 }

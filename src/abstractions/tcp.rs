@@ -13,7 +13,7 @@ use super::{
     skb::SkBuff,
     skb_list::{SkBuffList, SkBuffQueue},
     socket::{Sock, SockLock},
-    softirq::BhDisabled,
+    softirq::{BhDisabled, LockBh},
     tcp_attach::Saved,
     tcp_overrides::Overrides,
     workqueue::{DelayedWork, Run},
@@ -194,8 +194,7 @@ impl<T: Stream> Connection<T> {
 
     /// Whether the process may send another message now.
     pub(super) fn takes_process_message(&self) -> bool {
-        let _bh = BhDisabled::new();
-        self.outgoing.lock().process_len < PROCESS_QUEUE_MAX
+        self.outgoing.lock_bh().process_len < PROCESS_QUEUE_MAX
     }
 
     /// # Safety
@@ -271,8 +270,7 @@ pub(super) fn send_for_process<T: Stream>(
             return Err(Detached);
         }
         {
-            let _bh = BhDisabled::new();
-            let mut outgoing = connection.outgoing.lock();
+            let mut outgoing = connection.outgoing.lock_bh();
             outgoing.process.push(message);
             outgoing.process_len = outgoing.process_len.wrapping_add(1);
         }
@@ -326,8 +324,7 @@ enum Flushed {
 fn flush_burst<T: Stream>(connection: &Connection<T>, lock: &SockLock<'_>) -> Flushed {
     for _ in 0..BURST {
         let next = {
-            let _bh = BhDisabled::new();
-            let mut outgoing = connection.outgoing.lock();
+            let mut outgoing = connection.outgoing.lock_bh();
             let next = connection.is_attached().then(|| outgoing.next()).flatten();
             if next.is_none() {
                 outgoing.scheduled = false;
@@ -350,21 +347,18 @@ fn flush_burst<T: Stream>(connection: &Connection<T>, lock: &SockLock<'_>) -> Fl
         match u32::try_from(sent) {
             Ok(sent) if sent >= left => skb.consume(),
             Ok(sent) => {
-                let _bh = BhDisabled::new();
-                connection.outgoing.lock().current = Some((skb, offset.saturating_add(sent)));
+                connection.outgoing.lock_bh().current = Some((skb, offset.saturating_add(sent)));
             }
             Err(_) if sent == EAGAIN.to_errno() => {
                 // The socket's lock is held: the news of free space comes after this.
-                let _bh = BhDisabled::new();
-                let mut outgoing = connection.outgoing.lock();
+                let mut outgoing = connection.outgoing.lock_bh();
                 outgoing.current = Some((skb, offset));
                 outgoing.scheduled = false;
                 return Flushed::Done;
             }
             Err(_) => {
                 // `scheduled` stays set: nothing is tried again.
-                let _bh = BhDisabled::new();
-                connection.outgoing.lock().clear();
+                connection.outgoing.lock_bh().clear();
                 return Flushed::Failed;
             }
         }

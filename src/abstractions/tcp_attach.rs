@@ -9,7 +9,7 @@ use super::{
     rcu::{Guard, RcuArc, RcuRef},
     skb::SkBuff,
     socket::{Kind, Sock, SockLock},
-    softirq::BhDisabled,
+    softirq::LockBh,
     tcp::{schedule_flush, Connection, Failure, Stream, FLUSH, PREFIX_LEN, PROCESS_QUEUE_MAX},
     workqueue::DelayedWork,
 };
@@ -128,10 +128,7 @@ pub fn detach<T: Stream>(sock: &Sock, stream: &T) {
     if let Some(owner) = &owner {
         DelayedWork::<T, FLUSH>::cancel(owner);
     }
-    {
-        let _bh = BhDisabled::new();
-        connection.outgoing.lock().clear();
-    }
+    connection.outgoing.lock_bh().clear();
     connection.incoming.clear();
     // SAFETY: The socket is valid, and has its own callback again, which wakes its readers.
     unsafe { bindings::ovpn_shim_sk_wake_readers(sk) };
@@ -143,10 +140,7 @@ fn finish_sending<T: Stream>(connection: &Connection<T>, lock: &SockLock<'_>) {
     let sk = lock.sock().as_raw();
 
     loop {
-        let next = {
-            let _bh = BhDisabled::new();
-            connection.outgoing.lock().next_that_must()
-        };
+        let next = connection.outgoing.lock_bh().next_that_must();
         let Some((skb, offset)) = next else { break };
         // SAFETY: The socket is locked, and the offset is within the buffer.
         let sent = unsafe {
@@ -259,8 +253,7 @@ extern "C" fn write_space<T: Stream>(sk: *mut bindings::sock) {
         return;
     };
     let schedule = {
-        let _bh = BhDisabled::new();
-        let mut outgoing = stream.connection().outgoing.lock();
+        let mut outgoing = stream.connection().outgoing.lock_bh();
         !outgoing.is_empty() && !core::mem::replace(&mut outgoing.scheduled, true)
     };
     schedule_flush(stream, schedule);
