@@ -10,6 +10,7 @@ use crate::{
 use crate::{
     abstractions::{
         aead::{Aead, Workspace, Workspaces},
+        chacha20poly1305::ChaCha20Poly1305,
         memory,
         rcu::{Guard, RcuArc, RcuCell, RcuRef},
         softirq::BhDisabled,
@@ -35,6 +36,7 @@ use kernel::{
 /// What protects the packets.
 enum Protection {
     Aead(Aead),
+    ChaCha20Poly1305(ChaCha20Poly1305),
     /// Nothing: for debugging, the tag is all zero.
     #[cfg(ovpn_dco_debug)]
     None,
@@ -48,18 +50,16 @@ pub(crate) struct Direction {
 
 impl Direction {
     fn new(cipher: &Cipher, direction: &KeyDirection<'_>) -> Outcome<Self> {
-        let aead = |algorithm| {
-            Aead::new(algorithm, direction.key)
-                .map(Protection::Aead)
-                .map_err(Refusal::because(
-                    c"the kernel's crypto API refuses the cipher or its key",
-                ))
-        };
+        let refused = Refusal::because(c"the kernel's crypto API refuses the cipher or its key");
 
         Ok(Self {
             protection: match cipher {
-                Cipher::AesGcm => aead(c"gcm(aes)")?,
-                Cipher::ChaCha20Poly1305 => aead(c"rfc7539(chacha20,poly1305)")?,
+                Cipher::AesGcm => Aead::new(c"gcm(aes)", direction.key)
+                    .map(Protection::Aead)
+                    .map_err(refused)?,
+                Cipher::ChaCha20Poly1305 => ChaCha20Poly1305::new(direction.key)
+                    .map(Protection::ChaCha20Poly1305)
+                    .map_err(refused)?,
                 #[cfg(ovpn_dco_debug)]
                 Cipher::None => Protection::None,
             },
@@ -71,6 +71,7 @@ impl Direction {
     pub(crate) fn prepare(&self, workspaces: &Workspaces) -> Result {
         match &self.protection {
             Protection::Aead(aead) => workspaces.make_room(aead),
+            Protection::ChaCha20Poly1305(_) => Ok(()),
             #[cfg(ovpn_dco_debug)]
             Protection::None => Ok(()),
         }
@@ -88,6 +89,9 @@ impl Direction {
         match &self.protection {
             Protection::Aead(aead) => {
                 workspace.seal(aead, nonce(header.packet_id, &self.tail), packet)
+            }
+            Protection::ChaCha20Poly1305(key) => {
+                key.seal(&nonce(header.packet_id, &self.tail), packet)
             }
             #[cfg(ovpn_dco_debug)]
             Protection::None => {
@@ -110,6 +114,9 @@ impl Direction {
             Protection::Aead(aead) => {
                 workspace.open(aead, nonce(header.packet_id, &self.tail), packet)
             }
+            Protection::ChaCha20Poly1305(key) => {
+                key.open(&nonce(header.packet_id, &self.tail), packet)
+            }
             #[cfg(ovpn_dco_debug)]
             Protection::None => packet.get(OVERHEAD..).map(|_| ()).ok_or(EINVAL),
         }
@@ -128,6 +135,9 @@ impl Direction {
         match &self.protection {
             Protection::Aead(aead) => {
                 workspace.open_to(aead, nonce(header.packet_id, &self.tail), packet, to)
+            }
+            Protection::ChaCha20Poly1305(key) => {
+                key.open_to(&nonce(header.packet_id, &self.tail), packet, to)
             }
             #[cfg(ovpn_dco_debug)]
             Protection::None => {

@@ -22,6 +22,11 @@ pub fn enotconn() -> Error {
     Error::from_errno(-(bindings::ENOTCONN as c_int))
 }
 
+/// The tag of a packet is not right.
+pub fn ebadmsg() -> Error {
+    Error::from_errno(-(bindings::EBADMSG as c_int))
+}
+
 /// A packet would come back to where it was sent from.
 pub fn eloop() -> Error {
     Error::from_errno(-(bindings::ELOOP as c_int))

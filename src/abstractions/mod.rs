@@ -8,6 +8,7 @@
 #![allow(unreachable_pub)]
 
 pub mod aead;
+pub mod chacha20poly1305;
 pub mod dst_cache;
 pub mod errno;
 pub mod fib;

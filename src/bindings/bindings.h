@@ -27,6 +27,9 @@
 #include <linux/workqueue.h>
 #include <linux/xarray.h>
 #include <crypto/aead.h>
+#include <crypto/chacha.h>
+#include <crypto/poly1305.h>
+#include <crypto/utils.h>
 #include <net/addrconf.h>
 #include <net/dst.h>
 #include <net/dst_cache.h>
