@@ -10,7 +10,7 @@ use crate::{
         netdevice::{self, DeviceCell, Driver, NetDevice, Shape},
         rcu::{Guard, RcuArc},
         rtnl::LinkOps,
-        skb::SkBuff,
+        skb::{self, SkBuff},
         workqueue::{DelayedWork, Run},
     },
     config::{NewKey, NewPeer, PeerInfo, Slot},
@@ -18,7 +18,10 @@ use crate::{
     keys::Key,
     log::debug,
     peers::Peers,
-    proto::packet::{PeerId, OVERHEAD},
+    proto::{
+        packet::{PeerId, OVERHEAD},
+        tcp_frame::PREFIX_LEN,
+    },
     refusal::{Outcome, Refusal},
     tx,
 };
@@ -67,7 +70,7 @@ impl Driver for Interface {
     const SHAPE: Shape = Shape {
         mtu: ETHERNET_MTU - OUTER_HEADERS - OVERHEAD as u32,
         max_mtu: IP_MTU_MAX - OUTER_HEADERS - OVERHEAD as u32,
-        headroom: crate::abstractions::skb::HEADROOM,
+        headroom: skb::HEADROOM + (OVERHEAD + PREFIX_LEN) as u32,
         gso_max: GSO_MAX,
     };
 

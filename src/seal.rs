@@ -123,33 +123,46 @@ impl Sealer<'_, '_> {
         }
     }
 
-    fn single_or_drop(&mut self, mut inner: SkBuff) {
-        match self.single(&mut inner) {
-            Ok(()) => inner.consume(),
-            Err(_) => self.dev.count_tx_dropped(1),
+    fn single_or_drop(&mut self, inner: SkBuff) {
+        if self.single(inner).is_err() {
+            self.dev.count_tx_dropped(1);
         }
     }
 
-    /// Seals one packet into one.
-    fn single(&mut self, inner: &mut SkBuff) -> Result {
+    /// Seals one packet into one, where it is if that can be.
+    fn single(&mut self, mut inner: SkBuff) -> Result {
         let len = inner.len();
-        let room = len
-            .checked_add(OVERHEAD as u32)
-            .and_then(|room| room.checked_add(self.prefix as u32))
-            .ok_or(EMSGSIZE)?;
+        let before = (OVERHEAD as u32).wrapping_add(self.prefix as u32);
         let packet_id = self.take_packet_ids(1)?.next().ok_or(ERANGE)?;
-        let mut outer = SkBuff::in_area(&mut self.workspace.pool, HEADROOM, room)?;
-
-        let slot = outer.linear_mut().ok_or(EINVAL)?;
-        let (prefix, packet) = slot.split_at_mut_checked(self.prefix).ok_or(EINVAL)?;
-        let body = packet.get_mut(OVERHEAD..).ok_or(EINVAL)?;
-        inner.copy_complete(body)?;
+        let mut outer = if inner.claim(before) {
+            inner
+        } else {
+            self.copy(inner, before)?
+        };
+        let (prefix, packet) = outer
+            .linear_mut()
+            .and_then(|bytes| bytes.split_at_mut_checked(self.prefix))
+            .ok_or(EINVAL)?;
         self.finish(prefix, packet, packet_id)?;
 
-        outer.take_owner(inner);
         outer.set_weight(Weight::one(len));
         self.push(outer);
         Ok(())
+    }
+
+    /// A copy of a packet, in one piece, with `before` bytes in front.
+    fn copy(&mut self, mut inner: SkBuff, before: u32) -> Result<SkBuff> {
+        let room = inner.len().checked_add(before).ok_or(EMSGSIZE)?;
+        let mut copy = SkBuff::in_area(&mut self.workspace.pool, HEADROOM, room)?;
+        let body = copy
+            .linear_mut()
+            .and_then(|bytes| bytes.get_mut(before as usize..))
+            .ok_or(EINVAL)?;
+
+        inner.copy_complete(body)?;
+        copy.take_owner(&mut inner);
+        inner.consume();
+        Ok(copy)
     }
 
     /// How to cut a large packet, if it is of a kind that is known here.

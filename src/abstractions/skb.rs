@@ -305,6 +305,15 @@ impl SkBuff {
         })
     }
 
+    /// Makes a packet of the stack one for the link, its checksum done, with `before` more bytes in
+    /// front, which are to be written. Returns `false`, and nothing has changed, if its bytes are not
+    /// its alone or not in one piece, or if these bytes and [`HEADROOM`] have no room.
+    #[inline]
+    pub fn claim(&mut self, before: u32) -> bool {
+        // SAFETY: By the type invariants; the bytes in front are part of the buffer.
+        unsafe { bindings::ovpn_shim_skb_claim(self.as_raw(), before, HEADROOM) }
+    }
+
     /// Appends the first `len` bytes of `area`. Fails, with the area gone, if there are too many
     /// already.
     #[inline]
@@ -472,6 +481,12 @@ impl SkBuff {
         self.consume();
         // SAFETY: The segments are a list of buffers of which each has one reference.
         Ok(unsafe { SkBuffList::from_raw(segments) })
+    }
+
+    /// Gives back what the stack has attached to the packet, but for the socket that is charged.
+    pub(super) fn scrub(&mut self) {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::skb_scrub_packet(self.as_raw(), true) };
     }
 
     /// Frees the buffer of a packet that has been delivered.

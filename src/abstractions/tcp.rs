@@ -240,7 +240,9 @@ impl<T: Stream> Connection<T> {
 ///
 /// Softirq context or bottom halves disabled; does not wait: the message is sent when the
 /// connection takes it. Fails with `ENOMEM` if too many wait already.
-pub fn send<T: Stream>(this: RcuRef<'_, T>, message: SkBuff, _bh: &BhDisabled) -> Result {
+pub fn send<T: Stream>(this: RcuRef<'_, T>, mut message: SkBuff, _bh: &BhDisabled) -> Result {
+    // It may wait for long.
+    message.scrub();
     let schedule = {
         let mut outgoing = this.connection().outgoing.lock();
         if outgoing.kernel_len >= QUEUE_MAX {

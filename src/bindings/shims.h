@@ -104,6 +104,7 @@ u32 ovpn_shim_skb_area_overhead(void);
 u32 ovpn_shim_skb_copy_and_csum(const struct sk_buff *skb, int offset, u8 *to,
 				int len);
 int ovpn_shim_skb_copy_complete(struct sk_buff *skb, u8 *to);
+bool ovpn_shim_skb_claim(struct sk_buff *skb, unsigned int before, unsigned int headroom);
 unsigned int ovpn_shim_skb_nr_frags(const struct sk_buff *skb);
 const u8 *ovpn_shim_skb_frag(const struct sk_buff *skb, unsigned int i, u32 *len);
 const struct sk_buff *ovpn_shim_skb_frag_list(const struct sk_buff *skb);

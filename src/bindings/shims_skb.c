@@ -144,6 +144,37 @@ int ovpn_shim_skb_copy_complete(struct sk_buff *skb, u8 *to)
 	return 0;
 }
 
+/*
+ * Makes a packet of the stack one of ours, with its checksum done, @before more bytes in front, and
+ * @headroom in front of these. Nothing that the stack noted about it stays but the socket that is
+ * charged for it. False, and nothing has changed, if the bytes are not its alone or not in one
+ * piece, or if there is no room.
+ */
+bool ovpn_shim_skb_claim(struct sk_buff *skb, unsigned int before, unsigned int headroom)
+{
+	u16 alloc_cpu = skb->alloc_cpu;
+
+	if (skb_is_nonlinear(skb) || skb_cloned(skb) || skb_headroom(skb) < before + headroom)
+		return false;
+	if (skb->ip_summed == CHECKSUM_PARTIAL) {
+		int start = skb_checksum_start_offset(skb);
+		__sum16 *sum = (__sum16 *)(skb->data + start + skb->csum_offset);
+
+		if (start < 0 || start + skb->csum_offset + sizeof(*sum) > skb->len)
+			return false;
+		put_unaligned(csum_fold(csum_partial(skb->data + start, skb->len - start, 0)) ?:
+			      CSUM_MANGLED_0, sum);
+	}
+	memset(&skb->headers, 0, sizeof(skb->headers));
+	skb->alloc_cpu = alloc_cpu;
+	skb->queue_mapping = 0;
+	skb_clear_tstamp(skb);
+	/* who sent it learns when it was sent, not what became of it */
+	skb_shinfo(skb)->tx_flags = 0;
+	__skb_push(skb, before);
+	return true;
+}
+
 unsigned int ovpn_shim_skb_nr_frags(const struct sk_buff *skb)
 {
 	return skb_shinfo(skb)->nr_frags;
