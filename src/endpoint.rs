@@ -113,8 +113,38 @@ impl Endpoint {
 
     /// Whether this is where a packet came from, and where it went to.
     #[inline]
-    pub(crate) fn matches(&self, remote: &SocketAddress, local: &IpAddress) -> bool {
-        self.remote == *remote && self.local.as_ref() == Some(local)
+    pub(crate) fn matches(&self, packet: &UdpAddresses) -> bool {
+        match (packet, &self.remote, &self.local) {
+            (
+                UdpAddresses::V4 {
+                    source,
+                    source_port,
+                    destination,
+                },
+                SocketAddress::V4 { address, port },
+                Some(IpAddress::V4(local)),
+            ) => source == address && source_port == port && destination == local,
+            (
+                UdpAddresses::V6 {
+                    source,
+                    source_port,
+                    destination,
+                    scope_id,
+                },
+                SocketAddress::V6 {
+                    address,
+                    port,
+                    scope_id: scope,
+                },
+                Some(IpAddress::V6(local)),
+            ) => {
+                source == address
+                    && source_port == port
+                    && destination == local
+                    && scope_id == scope
+            }
+            _ => false,
+        }
     }
 
     /// Sends a sealed packet from `sock` over UDP.

@@ -11,6 +11,7 @@ use crate::{
         rcu::{Guard, RcuArc},
         rtnl::LinkOps,
         skb::{self, SkBuff},
+        softirq::BhDisabled,
         workqueue::{DelayedWork, Run},
     },
     config::{NewKey, NewPeer, PeerInfo, Slot},
@@ -124,8 +125,8 @@ impl Driver for Interface {
         DelayedWork::cancel(this);
     }
 
-    fn transmit(&self, dev: &NetDevice, skb: SkBuff) {
-        tx::transmit(self, dev, skb);
+    fn transmit(&self, dev: &NetDevice, skb: SkBuff, bh: &BhDisabled) {
+        tx::transmit(self, dev, skb, bh);
     }
 }
 

@@ -210,22 +210,15 @@ impl Peer {
     /// Softirq context.
     #[inline]
     pub(crate) fn heard_from(&self, addresses: &UdpAddresses, guard: &Guard, bh: &BhDisabled) {
-        let (remote, local) = endpoint::of_packet(addresses);
-
         match self.endpoint.load(guard) {
-            Some(endpoint) if !endpoint.matches(&remote, &local) => {}
-            _ => return,
+            Some(endpoint) if !endpoint.matches(addresses) => self.float(addresses, bh),
+            _ => {}
         }
-        self.float(remote, local, bh);
     }
 
     #[cold]
-    fn float(
-        &self,
-        remote: crate::config::SocketAddress,
-        local: crate::config::IpAddress,
-        _bh: &BhDisabled,
-    ) {
+    fn float(&self, addresses: &UdpAddresses, _bh: &BhDisabled) {
+        let (remote, local) = endpoint::of_packet(addresses);
         // Out of memory: the next packet tries again.
         let Ok(new) = Endpoint::new(self.id, remote, Some(local), GFP_ATOMIC) else {
             return;

@@ -31,19 +31,31 @@ use crate::{
 const UDP_HEADER_LEN: u32 = 8;
 
 /// Takes a packet that a UDP socket received, its data pointer at the UDP header. Returns it if it
-/// is for the daemon. Softirq context.
-pub(crate) fn receive_datagram(socket: &Socket, skb: SkBuff, guard: &Guard) -> Option<SkBuff> {
-    receive(socket, skb, UDP_HEADER_LEN, guard)
+/// is for the daemon.
+pub(crate) fn receive_datagram(
+    socket: &Socket,
+    skb: SkBuff,
+    guard: &Guard,
+    bh: &BhDisabled,
+) -> Option<SkBuff> {
+    receive(socket, skb, UDP_HEADER_LEN, guard, bh)
 }
 
 /// Takes a message that a TCP socket received, with the prefix of its length. Returns it if it is
 /// for the daemon. Softirq or process context.
 pub(crate) fn receive_message(socket: &Socket, skb: SkBuff, guard: &Guard) -> Option<SkBuff> {
-    receive(socket, skb, PREFIX_LEN as u32, guard)
+    let bh = BhDisabled::new();
+    receive(socket, skb, PREFIX_LEN as u32, guard, &bh)
 }
 
 /// Takes a packet that begins `offset` bytes behind the data pointer.
-fn receive(socket: &Socket, mut skb: SkBuff, offset: u32, guard: &Guard) -> Option<SkBuff> {
+fn receive(
+    socket: &Socket,
+    mut skb: SkBuff,
+    offset: u32,
+    guard: &Guard,
+    bh: &BhDisabled,
+) -> Option<SkBuff> {
     let head = skb.len().min(offset.saturating_add(HEADER_LEN as u32));
 
     if !skb.may_pull(head) {
@@ -57,9 +69,8 @@ fn receive(socket: &Socket, mut skb: SkBuff, offset: u32, guard: &Guard) -> Opti
     };
     // A device that is going away takes no packets.
     let dev = socket.interface.device(guard)?;
-    let bh = BhDisabled::new();
     let delivered =
-        header.and_then(|header| receive_data(socket, dev, header, skb, offset, guard, &bh));
+        header.and_then(|header| receive_data(socket, dev, header, skb, offset, guard, bh));
 
     if delivered.is_none() {
         debug_ratelimited!("dropped a packet: {:?}\n", header);

@@ -24,22 +24,21 @@ use crate::{
 pub(crate) const PROTOCOL_IPV4: u16 = 0x0800;
 pub(crate) const PROTOCOL_IPV6: u16 = 0x86dd;
 
-/// Sends a packet that the stack gave to `dev`. Softirq context or bottom halves disabled.
-pub(crate) fn transmit(interface: &Interface, dev: &NetDevice, mut skb: SkBuff) {
+/// Sends a packet that the stack gave to `dev`.
+pub(crate) fn transmit(interface: &Interface, dev: &NetDevice, mut skb: SkBuff, bh: &BhDisabled) {
     let guard = Guard::new();
-    let bh = BhDisabled::new();
 
     let Some(peer) = find_peer(interface, dev, &mut skb, &guard) else {
         dev.count_tx_dropped(skb.segments());
         skb.tx_error();
         return;
     };
-    let sealed = seal(peer, dev, skb, &guard, &bh);
+    let sealed = seal(peer, dev, skb, &guard, bh);
 
     if sealed.inner.packets != 0 {
         peer.vpn.count_tx(sealed.inner);
         dev.count_tx(sealed.inner);
-        send(peer, dev, sealed.outer, &guard, &bh);
+        send(peer, dev, sealed.outer, &guard, bh);
     }
 }
 

@@ -6,6 +6,7 @@ use crate::{
     abstractions::{
         rcu::{Guard, RcuArc},
         skb::SkBuff,
+        softirq::BhDisabled,
         udp_tunnel::Receiver,
     },
     config::Reason,
@@ -15,8 +16,8 @@ use crate::{
 };
 
 impl Receiver for Socket {
-    fn receive(&self, skb: SkBuff, guard: &Guard) -> Option<SkBuff> {
-        rx::receive_datagram(self, skb, guard)
+    fn receive(&self, skb: SkBuff, guard: &Guard, bh: &BhDisabled) -> Option<SkBuff> {
+        rx::receive_datagram(self, skb, guard, bh)
     }
 
     fn receive_train(&self, skb: SkBuff, offset: u32, size: u16, guard: &Guard) -> Option<SkBuff> {

@@ -10,6 +10,7 @@ use super::{
     rcu::{Guard, RcuArc, RcuRef},
     rtnl::LinkOps,
     skb::{SkBuff, Weight},
+    softirq::BhDisabled,
 };
 use crate::bindings;
 use core::{marker::PhantomData, ptr, ptr::NonNull};
@@ -216,8 +217,8 @@ pub trait Driver: Sized + Send + Sync + 'static {
     /// this, [`Driver::device`] is empty.
     fn uninit(this: &RcuArc<Self>, dev: &NetDevice);
 
-    /// Sends `skb`, an IP packet. Softirq context or bottom halves disabled.
-    fn transmit(&self, dev: &NetDevice, skb: SkBuff);
+    /// Sends `skb`, an IP packet.
+    fn transmit(&self, dev: &NetDevice, skb: SkBuff, bh: &BhDisabled);
 }
 
 /// The C callbacks of a driver.
@@ -298,7 +299,8 @@ impl<T: Driver> Callbacks<T> {
             let skb = unsafe { SkBuff::from_raw(skb) };
             // SAFETY: As in `init`.
             if let Some((dev, data)) = unsafe { Self::parts(raw) } {
-                data.transmit(dev, skb);
+                // SAFETY: The stack calls this with bottom halves disabled.
+                data.transmit(dev, skb, unsafe { BhDisabled::assumed() });
             }
         }
         bindings::netdev_tx_NETDEV_TX_OK

@@ -20,6 +20,18 @@ use kernel::{
 
 pub use kernel::sync::rcu::Guard;
 
+/// The guard of code that is called within a read-side critical section.
+///
+/// # Safety
+///
+/// The critical section must last for `'g`.
+#[inline]
+pub(super) unsafe fn assumed_guard<'g>() -> &'g Guard {
+    const { assert!(size_of::<Guard>() == 0) };
+    // SAFETY: The type has no bytes; what it stands for holds by the safety requirement.
+    unsafe { NonNull::dangling().as_ref() }
+}
+
 /// How many objects there are, in all the module.
 static LIVE: Atomic<i64> = Atomic::new(0);
 

@@ -8,7 +8,7 @@ use super::{
     dst_cache::DstCache,
     errno,
     netdevice::NetDevice,
-    rcu::{Guard, RcuArc, RcuRef},
+    rcu::{assumed_guard, Guard, RcuArc, RcuRef},
     skb::SkBuff,
     socket::{Kind, Sock, SockLock},
     softirq::BhDisabled,
@@ -26,7 +26,7 @@ pub trait Receiver: Send + Sync + 'static {
     ///
     /// The data pointer is at the UDP header, whose checksum has been verified. Returns the
     /// packet if it is for the process that has the socket.
-    fn receive(&self, skb: SkBuff, guard: &Guard) -> Option<SkBuff>;
+    fn receive(&self, skb: SkBuff, guard: &Guard, bh: &BhDisabled) -> Option<SkBuff>;
 
     /// Several packets of one sender came as one, at its IP header: the payload of the first begins
     /// `offset` bytes behind that, each is `size` bytes long but the last. Softirq context, under RCU.
@@ -96,7 +96,8 @@ unsafe fn user_data<T: Receiver>(sk: *mut bindings::sock) -> Option<NonNull<T>> 
 }
 
 extern "C" fn receive<T: Receiver>(sk: *mut bindings::sock, skb: *mut bindings::sk_buff) -> c_int {
-    let guard = Guard::new();
+    // SAFETY: The UDP layer calls this under RCU, in softirq context or with bottom halves disabled.
+    let (guard, bh) = unsafe { (assumed_guard(), BhDisabled::assumed()) };
 
     let Some(raw) = NonNull::new(skb) else {
         return 0;
@@ -107,11 +108,11 @@ extern "C" fn receive<T: Receiver>(sk: *mut bindings::sock, skb: *mut bindings::
         return 1;
     };
     // SAFETY: The receiver was found under `guard`.
-    let receiver = unsafe { RcuRef::new(receiver, &guard) };
+    let receiver = unsafe { RcuRef::new(receiver, guard) };
     // SAFETY: The UDP layer hands the packet over unless the result is positive.
     let skb = unsafe { SkBuff::from_raw(raw) };
 
-    match receiver.receive(skb, &guard) {
+    match receiver.receive(skb, guard, bh) {
         None => 0,
         Some(skb) => {
             skb.into_raw();
