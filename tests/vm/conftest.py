@@ -156,9 +156,14 @@ def results() -> Path:
     return path
 
 
-@pytest.fixture(autouse=True, scope="module")
+def _each_file_or_all(fixture_name: str, config: pytest.Config) -> str:
+    """A look for what is lost takes a debug kernel some 20 s."""
+    return "session" if config.getoption("--smoke") else "module"
+
+
+@pytest.fixture(autouse=True, scope=_each_file_or_all)
 def nothing_lost() -> Iterator[None]:
-    """Where the kernel can tell: after the tests of a file, no memory is lost."""
+    """Where the kernel can tell: after the tests, no memory is lost."""
     if not kmemleak.is_available():
         yield
         return
@@ -166,7 +171,7 @@ def nothing_lost() -> Iterator[None]:
     yield
     report = kmemleak.lost()
     if report:
-        pytest.fail(f"the kernel lost memory during the tests of this file:\n{report}", pytrace=False)
+        pytest.fail(f"the kernel has lost memory:\n{report}", pytrace=False)
 
 
 @pytest.fixture

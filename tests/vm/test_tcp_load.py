@@ -49,9 +49,8 @@ def test_bulk(alpha: Namespace, beta: Namespace, version: int) -> None:
         assert ping(alpha, "10.8.0.2").complete
         assert ping(alpha, "fd00:8::2", size=1400).complete
         for address, backwards in (("10.8.0.2", False), ("fd00:8::2", True)):
-            moved = iperf.measure(beta, alpha, address, seconds=2, reverse=backwards)
+            moved = iperf.measure(beta, alpha, address, amount="2M", reverse=backwards)
             print(f"{address}, {'backwards' if backwards else 'forwards'}: {moved}")
-            assert moved.bytes > 500_000, f"{address}: only {moved.bytes} bytes in 2 s"
         # The programs are done before what they sent last is through the connection.
         for here, there in (ends, reversed(ends)):
             with contextlib.suppress(TimeoutError):
