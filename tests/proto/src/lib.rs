@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 //! Host tests of the protocol layer: one file for each of `src/proto`, `wire` for the whole packet
-//! and `train` for whole trains of them, and `inner` with the inner packets that these need.
+//! and `train` for whole trains of them, and what these need: `inner` has inner packets, `any` any of
+//! them, `replay_model` a plain replay window.
 //!
 //! Without `cfg(test)` this crate is the layer alone, on `core`, as it stands in the kernel.
 
@@ -10,6 +11,8 @@
 #[path = "../../../src/proto/mod.rs"]
 mod proto;
 
+#[cfg(test)]
+mod any;
 #[cfg(test)]
 mod headers;
 #[cfg(test)]
@@ -28,6 +31,8 @@ mod packet;
 mod packet_id;
 #[cfg(test)]
 mod replay;
+#[cfg(test)]
+mod replay_model;
 #[cfg(test)]
 mod segment;
 #[cfg(test)]

@@ -1,54 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
 use crate::proto::replay::{
-    ReplayError::{self, Expired, Replayed, TooOld, Zero},
+    ReplayError::{Expired, Replayed, TooOld, Zero},
     ReplayWindow, BACKTRACK_SECONDS, WINDOW_LEN,
 };
+use crate::replay_model::Model;
 use proptest::prelude::*;
 use std::collections::HashSet;
-
-/// The rules in the plainest form, with a memory that has no end.
-struct Model {
-    accepted: HashSet<u32>,
-    highest: u32,
-    highest_at: u64,
-    floor: u32,
-}
-
-impl Model {
-    fn new() -> Self {
-        Self {
-            accepted: HashSet::new(),
-            highest: 0,
-            highest_at: 0,
-            floor: 0,
-        }
-    }
-
-    fn check_and_update(&mut self, id: u32, now: u64) -> Result<(), ReplayError> {
-        if now >= self.highest_at + 30 {
-            self.floor = self.highest;
-        }
-        if id == 0 {
-            return Err(Zero);
-        }
-        if i64::from(id) <= i64::from(self.highest) - 2048 {
-            return Err(TooOld);
-        }
-        if self.accepted.contains(&id) {
-            return Err(Replayed);
-        }
-        if id <= self.floor {
-            return Err(Expired);
-        }
-        self.accepted.insert(id);
-        if id > self.highest {
-            self.highest = id;
-            self.highest_at = now;
-        }
-        Ok(())
-    }
-}
 
 /// How the id of the next packet is chosen.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 
-use crate::inner::{self, any_ip, any_tcp, flag, payload, payload_sum, Inner};
+use crate::any::{any_ip, any_tcp};
+use crate::inner::{self, flag, payload, payload_sum, Inner};
 use crate::proto::segment::{Segment, Segmenter, Transport, MAX_HEADERS};
 use proptest::prelude::*;
 

@@ -2,7 +2,8 @@
 
 //! Whole trains of packets, joined and cut again.
 
-use crate::inner::{any_ip, any_tcp, flag, payload, payload_sum, Inner, Ip, Transport};
+use crate::any::{any_ip, any_tcp};
+use crate::inner::{flag, payload, payload_sum, Inner, Ip, Transport};
 use crate::merge::{append, begin, finish};
 use crate::proto::merge::Merge;
 use crate::proto::segment::{self, Segment, Segmenter};
