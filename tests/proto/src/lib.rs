@@ -14,6 +14,8 @@ mod proto;
 #[cfg(test)]
 mod any;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod headers;
 #[cfg(test)]
 mod inner;
@@ -35,6 +37,9 @@ mod replay;
 mod replay_model;
 #[cfg(test)]
 mod segment;
+#[cfg(test)]
+#[path = "../fuzz/src/targets/mod.rs"]
+mod targets;
 #[cfg(test)]
 mod tcp_frame;
 #[cfg(test)]

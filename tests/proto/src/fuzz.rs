@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0-only
+
+//! The fuzz targets on their seeds, and on what fuzzing has kept, if `OVPN_PROTO_CORPUS` says where.
+
+use crate::targets::{self, Target};
+use std::{env, fs};
+
+fn inputs(target: &Target) -> Vec<Vec<u8>> {
+    let mut inputs = (target.seeds)();
+    assert!(!inputs.is_empty(), "{} has no seeds", target.name);
+    if let Some(corpus) = env::var_os("OVPN_PROTO_CORPUS") {
+        let kept = fs::read_dir(format!("{}/{}", corpus.display(), target.name)).unwrap();
+        inputs.extend(kept.map(|input| fs::read(input.unwrap().path()).unwrap()));
+    }
+    inputs
+}
+
+#[test]
+fn every_input_of_the_fuzz_targets_holds() {
+    for target in &targets::ALL {
+        // Under Miri, one of three.
+        for input in inputs(target)
+            .iter()
+            .step_by(if cfg!(miri) { 3 } else { 1 })
+        {
+            (target.check)(input);
+        }
+    }
+}
