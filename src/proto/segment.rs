@@ -181,17 +181,14 @@ impl Segmenter {
                     .wrapping_add(u64::from(total_len.to_be()))
                     .wrapping_add(u64::from(id.to_be()));
 
-                let [_, _, len_0, len_1, id_0, id_1, _, _, _, _, sum_0, sum_1, ..] = network else {
-                    return None;
-                };
+                let [_, _, len_0, len_1, id_0, id_1, _, _, _, _, sum_0, sum_1, ..] =
+                    network.first_chunk_mut::<V4_HEADER_LEN>()?;
                 [*len_0, *len_1] = total_len.to_be_bytes();
                 [*id_0, *id_1] = id.to_be_bytes();
                 [*sum_0, *sum_1] = (!fold(sum)).to_ne_bytes();
             }
             Network::V6 => {
-                let [_, _, _, _, len_0, len_1, ..] = network else {
-                    return None;
-                };
+                let [_, _, _, _, len_0, len_1, ..] = network.first_chunk_mut::<V6_HEADER_LEN>()?;
                 [*len_0, *len_1] = transport_len.to_be_bytes();
             }
         }
