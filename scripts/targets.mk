@@ -4,7 +4,7 @@
 # machine, both made in ~/.cache/ovpn-dco. KERNEL=7.2 chooses another series of trixie-backports,
 # DEBUG=1 the module with debug messages.
 
-.PHONY: demo check check-debug check-long vm bench bench-smp
+.PHONY: demo check check-debug check-long vm bench bench-smp fuzz miri coverage
 demo:
 	@scripts/demo
 
@@ -27,6 +27,14 @@ bench:
 
 bench-smp:
 	@scripts/bench --smp
+
+# The protocol layer: fuzzing, FUZZ_SECONDS for each target; its tests in Miri; the lines they run.
+FUZZ_SECONDS ?= 60
+fuzz:
+	@scripts/proto fuzz $(FUZZ_SECONDS)
+
+miri coverage:
+	@scripts/proto $@
 
 # A shell in the virtual machine, with the module loaded.
 vm:

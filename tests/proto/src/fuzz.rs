@@ -8,8 +8,8 @@ use std::{env, fs};
 fn inputs(target: &Target) -> Vec<Vec<u8>> {
     let mut inputs = (target.seeds)();
     assert!(!inputs.is_empty(), "{} has no seeds", target.name);
-    if let Some(corpus) = env::var_os("OVPN_PROTO_CORPUS") {
-        let kept = fs::read_dir(format!("{}/{}", corpus.display(), target.name)).unwrap();
+    if let Ok(corpus) = env::var("OVPN_PROTO_CORPUS") {
+        let kept = fs::read_dir(format!("{corpus}/{}", target.name)).unwrap();
         inputs.extend(kept.map(|input| fs::read(input.unwrap().path()).unwrap()));
     }
     inputs
@@ -18,11 +18,9 @@ fn inputs(target: &Target) -> Vec<Vec<u8>> {
 #[test]
 fn every_input_of_the_fuzz_targets_holds() {
     for target in &targets::ALL {
-        // Under Miri, one of three.
-        for input in inputs(target)
-            .iter()
-            .step_by(if cfg!(miri) { 3 } else { 1 })
-        {
+        // Under Miri, which is slow, the first few.
+        let most = if cfg!(miri) { 3 } else { usize::MAX };
+        for input in inputs(target).iter().take(most) {
             (target.check)(input);
         }
     }
