@@ -47,14 +47,23 @@ mod train;
 #[cfg(test)]
 mod wire;
 
-/// How many cases a property is tried on: `native`, or a few under Miri, which is some hundred
-/// times slower.
+/// How much a test does: `native`, or `miri` under Miri, which is some hundred times slower.
+#[cfg(test)]
+const fn scale(native: usize, miri: usize) -> usize {
+    if cfg!(miri) {
+        miri
+    } else {
+        native
+    }
+}
+
+/// How many cases a property is tried on.
 #[cfg(test)]
 fn cases(native: u32) -> proptest::test_runner::Config {
     let mut config = proptest::test_runner::Config::with_cases(native);
 
     if cfg!(miri) {
-        config.cases = native.min(4);
+        config.cases = native.min(2);
         // Miri cuts the program off from the file system.
         config.failure_persistence = None;
     }

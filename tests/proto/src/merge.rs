@@ -55,11 +55,12 @@ fn two(inner: &Inner) -> [Vec<u8>; 2] {
 
 #[test]
 fn a_train_becomes_one_packet() {
-    let payload = payload(10_001);
+    let mss = crate::scale(1300, 13);
+    let payload = payload(7 * mss + 1);
 
     for inner in both() {
         let inner = inner.with_flags(flag::ACK | flag::PSH | flag::ECE | flag::CWR);
-        let packets = inner.cut(&payload, 1300, false);
+        let packets = inner.cut(&payload, mss, false);
         let mut merge = begin(&packets[0]).unwrap();
         for packet in &packets[1..] {
             assert!(merge.is_open());
@@ -73,7 +74,7 @@ fn a_train_becomes_one_packet() {
             merged,
             Merged {
                 segments: 8,
-                mss: 1300,
+                mss: mss as u16,
                 v6: matches!(inner.ip, Ip::V6 { .. }),
                 fixed_id: false,
                 transport_offset: inner.network_len() as u16,
@@ -233,7 +234,7 @@ fn any_other_flag_begins_no_merge() {
     let allowed = flag::ACK | flag::PSH | flag::ECE | flag::CWR;
 
     for inner in both() {
-        for flags in (0..=0xfff).step_by(if cfg!(miri) { 61 } else { 1 }) {
+        for flags in (0..=0xfff).step_by(crate::scale(1, 311)) {
             let packet = inner.clone().with_flags(flags).packet(&[1]);
             let begins = flags & !allowed == 0;
             assert_eq!(begin(&packet).is_some(), begins, "{flags:#x}");
@@ -444,6 +445,7 @@ fn the_sequence_number_wraps_around() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "64 KiB take minutes")]
 fn the_whole_is_no_longer_than_an_ip_packet() {
     const MSS: usize = 1400;
 
@@ -470,6 +472,7 @@ fn the_whole_is_no_longer_than_an_ip_packet() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "64 KiB take minutes")]
 fn a_single_packet_may_be_as_long() {
     for inner in both() {
         let most = 65535 - inner.header_len();
@@ -493,7 +496,7 @@ fn a_single_packet_may_be_as_long() {
 fn as_many_packets_as_there_are_bytes_can_be_merged() {
     for inner in both() {
         let most = 65535 - inner.header_len();
-        let count = if cfg!(miri) { 300 } else { most };
+        let count = crate::scale(most, 20);
         let packet = |index: usize| {
             let inner = inner.clone().with_seq((0x0102_0304 + index) as u32);
             inner.with_id(ID.wrapping_add(index as u16)).packet(&[7])

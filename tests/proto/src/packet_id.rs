@@ -91,7 +91,7 @@ proptest! {
     #[test]
     fn ranges_never_overlap(
         start in prop_oneof![Just(0u64), LAST - 300..=LAST],
-        steps in prop::collection::vec((0usize..4, 0u32..70), 0..400),
+        steps in prop::collection::vec((0usize..4, 0u32..70), 0..crate::scale(400, 40)),
     ) {
         let mut counter = start;
         let mut senders: [Option<PacketIds>; 4] = [const { None }; 4];

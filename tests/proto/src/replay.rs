@@ -132,7 +132,8 @@ fn the_window_reaches_back_2047_ids() {
 
 #[test]
 fn a_slide_forgets_nothing_that_it_still_covers() {
-    for step in [1, 2, 63, 64, 65, 1000, 1983, 1984, 2046, 2047] {
+    let steps = [1, 2, 63, 64, 65, 1000, 1983, 1984, 2046, 2047];
+    for step in steps.into_iter().skip(crate::scale(0, 9)) {
         let mut window = ReplayWindow::new();
         for id in (1..=4000).step_by(2) {
             accept(&mut window, id, 0);
@@ -157,7 +158,8 @@ fn a_slide_forgets_nothing_that_it_still_covers() {
 
 #[test]
 fn a_jump_leaves_no_old_bits_behind() {
-    for jump in [2048, 2049, 2111, 2112, 2113, 4224, 1 << 20, u32::MAX - 2048] {
+    let jumps = [2048, 2049, 2111, 2112, 2113, 4224, 1 << 20, u32::MAX - 2048];
+    for jump in jumps.into_iter().skip(crate::scale(0, 7)) {
         let mut window = ReplayWindow::new();
         for id in 1..=2048 {
             accept(&mut window, id, 0);
@@ -262,7 +264,7 @@ proptest! {
     fn the_window_does_as_the_model(
         first in first_id(),
         start in prop_oneof![Just(0u64), 0u64..100_000],
-        steps in prop::collection::vec((pick(), pause()), 0..400),
+        steps in prop::collection::vec((pick(), pause()), 0..crate::scale(400, 40)),
     ) {
         let mut window = ReplayWindow::new();
         let mut model = Model::new();
@@ -309,7 +311,7 @@ proptest! {
         shifts in prop::collection::vec(0u32..1000, 1..64),
     ) {
         let mut window = ReplayWindow::new();
-        let len = if cfg!(miri) { 300 } else { 10_000 };
+        let len = crate::scale(10_000, 100) as u32;
         // No packet is overtaken by one that was sent more than 1000 ids after it.
         let mut stream: Vec<u32> = (0..len).collect();
         stream.sort_by_key(|n| n + shifts[*n as usize % shifts.len()]);

@@ -72,7 +72,7 @@ fn headers(inner: &Inner) -> Vec<u8> {
 
 #[test]
 fn a_stream_is_cut_like_the_stack_does() {
-    let payload = payload(10_001);
+    let payload = payload(crate::scale(10_001, 2_001));
 
     for inner in [Inner::tcp_v4(), Inner::tcp_v6()] {
         let inner = inner.with_flags(FLAGS);
@@ -87,7 +87,7 @@ fn a_stream_is_cut_like_the_stack_does() {
 
 #[test]
 fn datagrams_are_cut_like_the_stack_does() {
-    let payload = payload(10_001);
+    let payload = payload(crate::scale(10_001, 2_001));
 
     for inner in [Inner::tcp_v4().udp(), Inner::tcp_v6().udp()] {
         assert_eq!(
@@ -158,6 +158,7 @@ fn a_checksum_of_zero_is_sent_as_ones_by_udp_alone() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "64 KiB take minutes")]
 fn the_longest_packets_are_those_that_the_length_fields_can_say() {
     for (inner, longest) in [
         (Inner::tcp_v4(), 65535 - 52),
@@ -309,8 +310,8 @@ proptest! {
         transport in prop_oneof![any_tcp(), Just(inner::Transport::Udp)],
         ports: [u16; 2],
         fixed_id: bool,
-        mss in 1..1400usize,
-        count in 0..48usize,
+        mss in 1..crate::scale(1400, 30),
+        count in 0..crate::scale(48, 4),
         last in 0.0..1.0f64,
     ) {
         let inner = Inner { ip, ports, transport };

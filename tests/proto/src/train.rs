@@ -33,8 +33,8 @@ proptest! {
         tcp in any_tcp(),
         ports: [u16; 2],
         keep_id: bool,
-        mss in 1..1300usize,
-        full in 1..48usize,
+        mss in 1..crate::scale(1300, 30),
+        full in 1..crate::scale(48, 4),
         last in 0.0..1.0f64,
     ) {
         let mut inner = Inner { ip, ports, transport: tcp };

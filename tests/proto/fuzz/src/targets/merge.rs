@@ -304,19 +304,22 @@ pub(crate) fn check(input: &[u8]) {
 }
 
 pub(crate) fn seeds() -> Vec<Vec<u8>> {
-    let trains: [&[u8; 12]; 6] = [
+    let trains: [&[u8; 12]; 7] = [
         b"\x04\x1f\0\x70\0\x10\x01\x02\x03\x04\x12\x34",
         b"\x05\x1f\0\x70\0\x18\xff\xff\xff\xf0\x12\x34",
         b"\x06\x3f\x01\xff\0\xd8\0\0\0\0\0\0",
         b"\x00\x07\0\x40\0\x50\0\0\0\0\xff\xfe",
+        b"\x02\x07\0\x40\0\x10\0\0\0\0\xff\xfe",
         b"\xfc\xff\xff\xff\0\x10\0\0\0\0\0\0",
         b"\xfd\x04\x0f\xff\x01\x10\0\0\0\0\0\0",
     ];
-    // A PSH, another id, a byte too few, one too many.
-    let changes: [&[u8]; 5] = [
+    // A PSH, a CWR, another id, a wrong checksum, a byte too few, some too many.
+    let changes: [&[u8]; 7] = [
         b"",
         b"\x01\x01\x21\x18",
+        b"\x01\x01\x21\x90",
         b"\x06\x01\x05\x77",
+        b"\0\x01\x0a\x77",
         b"\x02\x01\x34",
         b"\x03\x02",
     ];
