@@ -184,7 +184,7 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
         with_options,
     ];
 
-    packets
+    let mut seeds: Vec<_> = packets
         .iter()
         .flat_map(|inner| {
             let headers = inner.packet(&[])[..inner.header_len()].to_vec();
@@ -195,5 +195,16 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
                 seed
             })
         })
-        .collect()
+        .collect();
+
+    // A payload that is what was missing leaves a checksum of zero.
+    for inner in [Inner::tcp_v4().udp(), Inner::tcp_v6().udp()] {
+        let headers = &inner.packet(&[0, 0])[..inner.header_len()];
+        let at = headers.len() - 2;
+        let missing = u16::from_ne_bytes([headers[at], headers[at + 1]]);
+        let payload_sum = u32::from(missing).to_be_bytes();
+        let start = [8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
+        seeds.push([&start, &payload_sum[..], &[0x78], headers].concat());
+    }
+    seeds
 }
