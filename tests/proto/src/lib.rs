@@ -44,7 +44,8 @@ mod targets;
 mod tcp_frame;
 #[cfg(test)]
 mod train;
-#[cfg(test)]
+// Mostly the work of AEADs, which are not ours and take Miri minutes.
+#[cfg(all(test, not(miri)))]
 mod wire;
 
 /// How much a test does: `native`, or `miri` under Miri, which is some hundred times slower.
