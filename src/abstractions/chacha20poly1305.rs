@@ -27,8 +27,9 @@ const ROUNDS: c_int = 20;
 const BLOCK: usize = 64;
 /// Bytes of a block of Poly1305.
 const POLY_BLOCK: usize = 16;
-/// Up to this length, the body of a packet is all done with the first block.
-const SMALL: usize = 3 * BLOCK;
+/// How much of a body is done with the first block: together they are what the fastest code does at
+/// once.
+const HEAD_LEN: usize = 7 * BLOCK;
 
 /// A key.
 pub struct ChaCha20Poly1305([u32; KEY_LEN / 4]);
@@ -48,7 +49,7 @@ impl ChaCha20Poly1305 {
 
     /// Encrypts a packet where it is: associated data, room for the tag, body. Softirq context, or
     /// bottom halves disabled. Fails with `EINVAL` if it is not as long.
-    #[inline]
+    #[inline(never)]
     pub fn seal(&self, nonce: &[u8; NONCE_LEN], packet: &mut [u8]) -> Result {
         let (aad, tag, body) = parts_mut(packet)?;
         let mut stream = Stream::new(self, nonce);
@@ -63,7 +64,7 @@ impl ChaCha20Poly1305 {
     /// Decrypts a packet where it is: associated data, tag, body. Fails with `EBADMSG` if the tag is
     /// not right, and leaves the packet as it was; with `EINVAL` if it is too short. Softirq context,
     /// or bottom halves disabled.
-    #[inline]
+    #[inline(never)]
     pub fn open(&self, nonce: &[u8; NONCE_LEN], packet: &mut [u8]) -> Result {
         let (aad, tag, body) = parts_mut(packet)?;
         let mut stream = Stream::new(self, nonce);
@@ -77,7 +78,7 @@ impl ChaCha20Poly1305 {
 
     /// As [`open`](Self::open), but leaves the packet as it is and puts the body into `to`, which
     /// is as long.
-    #[inline]
+    #[inline(never)]
     pub fn open_to(&self, nonce: &[u8; NONCE_LEN], packet: &[u8], to: &mut [u8]) -> Result {
         let (aad, tag, body) = parts(packet)?;
         if to.len() != body.len() {
@@ -127,12 +128,19 @@ fn parts_mut(packet: &mut [u8]) -> Result<(&mut Aad, &mut Tag, &mut [u8])> {
 
 const _: () = assert!(HEAD == AAD_LEN as usize + TAG_LEN as usize);
 
+/// What the first blocks of the key stream make.
+#[repr(C)]
+struct First {
+    /// The first one itself, which begins with the key of Poly1305.
+    block: [u8; BLOCK],
+    /// The beginning of the body, as many bytes of it as are done.
+    head: MaybeUninit<[u8; HEAD_LEN]>,
+}
+
 /// The key stream for one packet.
 struct Stream {
     state: bindings::chacha_state,
-    /// The first block of the key stream, which begins with the key of Poly1305, and what the next
-    /// blocks make of the beginning of the body.
-    first: [u8; BLOCK + SMALL],
+    first: First,
     /// How many bytes of the body are in `first`.
     done: usize,
 }
@@ -163,7 +171,10 @@ impl Stream {
         ];
         Self {
             state: bindings::chacha_state { x },
-            first: [0; BLOCK + SMALL],
+            first: First {
+                block: [0; BLOCK],
+                head: MaybeUninit::uninit(),
+            },
             done: 0,
         }
     }
@@ -172,12 +183,13 @@ impl Stream {
     /// library has code for the processor only for more than one block.
     #[inline]
     fn begin(&mut self, body: &[u8]) {
-        self.done = if body.len() <= SMALL {
-            body.len()
-        } else {
-            BLOCK
+        self.done = match body.len() {
+            len @ ..=HEAD_LEN => len,
+            // Not so much that a single block would be left.
+            len if len <= const { HEAD_LEN + BLOCK } => BLOCK,
+            _ => HEAD_LEN,
         };
-        let first = self.first.as_mut_ptr();
+        let first = (&raw mut self.first).cast::<u8>();
         // SAFETY: `first` has room for a block and `done` bytes more, and the body as many.
         unsafe {
             ptr::copy_nonoverlapping(body.as_ptr(), first.add(BLOCK), self.done);
@@ -195,7 +207,7 @@ impl Stream {
     unsafe fn end(&mut self, to: *mut u8, from: *const u8, len: usize) {
         // SAFETY: By the safety requirement; `done` is not above `len`.
         unsafe {
-            ptr::copy_nonoverlapping(self.first.as_ptr().add(BLOCK), to, self.done);
+            ptr::copy_nonoverlapping(self.first.head.as_ptr().cast(), to, self.done);
             let left = len.wrapping_sub(self.done);
             if left != 0 {
                 self.crypt(to.add(self.done), from.add(self.done), left);
@@ -231,7 +243,7 @@ impl Stream {
         // first, and wiped last.
         unsafe {
             ptr::copy_nonoverlapping(aad.as_ptr(), begin.as_mut_ptr(), aad.len());
-            bindings::poly1305_init(poly, self.first.as_ptr());
+            bindings::poly1305_init(poly, self.first.block.as_ptr());
             bindings::poly1305_update(poly, begin.as_ptr(), POLY_BLOCK as c_uint);
             bindings::poly1305_update(poly, body.as_ptr(), whole as c_uint);
 
@@ -268,8 +280,6 @@ impl Drop for Stream {
             // SAFETY: The word is valid for writing.
             unsafe { ptr::write_volatile(secret, 0) };
         }
-        if let Some(block) = self.first.get_mut(..BLOCK) {
-            memory::wipe(block);
-        }
+        memory::wipe(&mut self.first.block);
     }
 }
