@@ -45,7 +45,8 @@ impl GroCells {
     }
 
     /// Hands `skb`, an IP packet that came out of a tunnel, to the stack as received by `dev`, by
-    /// way of this CPU's cell.
+    /// way of this CPU's cell if it could be joined with others there: that costs twice as much as
+    /// the queue for all.
     ///
     /// `protocol` is `ETH_P_IP` or `ETH_P_IPV6`, in host order; `joined` says what the packet was
     /// joined from, if it was. Its checksums are taken to be right. Returns whether the packet was
@@ -66,7 +67,13 @@ impl GroCells {
             skb.set_joined(joined);
         }
         // SAFETY: The packet and the device are valid; the cells are initialised while the
-        // device is up, and the function drops packets for a device that is not.
-        unsafe { bindings::gro_cells_receive(self.0.get(), skb.into_raw()) == 0 }
+        // device is up, and both functions drop packets for a device that is not.
+        unsafe {
+            if joined.is_some() || bindings::ovpn_shim_skb_may_be_joined(skb.as_raw()) {
+                bindings::gro_cells_receive(self.0.get(), skb.into_raw()) == 0
+            } else {
+                bindings::netif_rx(skb.into_raw()) == 0
+            }
+        }
     }
 }

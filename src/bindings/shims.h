@@ -118,6 +118,7 @@ void ovpn_shim_skb_udp_addresses(const struct sk_buff *skb,
 void ovpn_shim_skb_prepare_encap(struct sk_buff *skb, u32 mark);
 void ovpn_shim_skb_prepare_decap(struct sk_buff *skb, struct net_device *dev,
 				 __be16 protocol);
+bool ovpn_shim_skb_may_be_joined(struct sk_buff *skb);
 void ovpn_shim_skb_take_owner(struct sk_buff *skb, struct sk_buff *from);
 struct sk_buff *ovpn_shim_skb_segment(struct sk_buff *skb);
 

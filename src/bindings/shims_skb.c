@@ -5,12 +5,14 @@
 #include <linux/tcp.h>
 #include <linux/udp.h>
 #include <net/addrconf.h>
+#include <net/gro.h>
 #include <net/gso.h>
 #include <net/ip_tunnels.h>
 #include <net/ipv6.h>
 #include <net/page_pool/helpers.h>
 #include <net/sock.h>
 #include <net/tcp.h>
+#include <net/udp.h>
 
 #include "shims.h"
 
@@ -283,6 +285,62 @@ void ovpn_shim_skb_prepare_decap(struct sk_buff *skb, struct net_device *dev,
 	skb_reset_network_header(skb);
 	skb_reset_transport_header(skb);
 	skb_reset_inner_headers(skb);
+}
+
+static bool ovpn_socket_joins(const struct sk_buff *skb, const struct sock *sk)
+{
+	if (skb->dev->features & NETIF_F_GRO_FRAGLIST)
+		return true;
+	if (!sk)
+		return skb->dev->features & NETIF_F_GRO_UDP_FWD;
+	return udp_test_bit(GRO_ENABLED, sk) || READ_ONCE(udp_sk(sk)->gro_receive);
+}
+
+/*
+ * Whether generic receive offload could join this packet with others. Of UDP it asks the socket: so
+ * does this, in the same way, which makes it the same for all packets of a flow.
+ */
+bool ovpn_shim_skb_may_be_joined(struct sk_buff *skb)
+{
+	const struct net *net = dev_net(skb->dev);
+	const struct udphdr *udp;
+	int iif, sdif;
+
+	if (skb->protocol == htons(ETH_P_IP)) {
+		const struct iphdr *ip = ip_hdr(skb);
+
+		if (ip->protocol == IPPROTO_ICMP)
+			return false;
+		if (ip->protocol != IPPROTO_UDP || ip->ihl != sizeof(*ip) / 4)
+			return true;
+		if (ip_is_fragment(ip) || !pskb_may_pull(skb, sizeof(*ip) + sizeof(*udp)))
+			return false;
+		ip = ip_hdr(skb);
+		udp = (const struct udphdr *)(ip + 1);
+		inet_get_iif_sdif(skb, &iif, &sdif);
+		return ovpn_socket_joins(skb, __udp4_lib_lookup(net, ip->saddr, udp->source,
+								ip->daddr, udp->dest, iif,
+								sdif, NULL));
+	}
+#if IS_ENABLED(CONFIG_IPV6)
+	if (skb->protocol == htons(ETH_P_IPV6)) {
+		const struct ipv6hdr *ip = ipv6_hdr(skb);
+
+		if (ip->nexthdr == IPPROTO_ICMPV6)
+			return false;
+		if (ip->nexthdr != IPPROTO_UDP)
+			return true;
+		if (!pskb_may_pull(skb, sizeof(*ip) + sizeof(*udp)))
+			return false;
+		ip = ipv6_hdr(skb);
+		udp = (const struct udphdr *)(ip + 1);
+		inet6_get_iif_sdif(skb, &iif, &sdif);
+		return ovpn_socket_joins(skb, __udp6_lib_lookup(net, &ip->saddr, udp->source,
+								&ip->daddr, udp->dest, iif,
+								sdif, NULL));
+	}
+#endif
+	return true;
 }
 
 struct sk_buff *ovpn_shim_skb_segment(struct sk_buff *skb)
