@@ -95,7 +95,7 @@ find_ovpn_cli() {
 load_module() {
 	[ ! -e /sys/module/ovpn_dco_v2 ] || return 0
 	if [ -n "${OVPN_DCO_KO:-}" ]; then
-		modprobe -aq udp_tunnel ip6_udp_tunnel gro_cells dst_cache || true
+		modprobe -aq udp_tunnel ip6_udp_tunnel gro_cells dst_cache libchacha libpoly1305 || true
 		insmod "$OVPN_DCO_KO"
 	else
 		modprobe ovpn-dco-v2
