@@ -136,6 +136,8 @@ u32 ovpn_shim_skb_copy_and_csum(const struct sk_buff *skb, int offset, u8 *to,
 /* Copies the packet, with the checksum that the stack left to the device. */
 int ovpn_shim_skb_copy_complete(struct sk_buff *skb, u8 *to)
 {
+	__sum16 *sum;
+
 	if (skb->ip_summed != CHECKSUM_PARTIAL)
 		return skb_copy_bits(skb, 0, to, skb->len);
 	if (skb_checksum_start_offset(skb) < 0 ||
@@ -143,6 +145,10 @@ int ovpn_shim_skb_copy_complete(struct sk_buff *skb, u8 *to)
 	    skb_checksum_start_offset(skb) + skb->csum_offset + sizeof(__sum16) > skb->len)
 		return -EINVAL;
 	skb_copy_and_csum_dev(skb, to);
+	/* to UDP a zero means that there is no checksum, and to TCP both are the same */
+	sum = (__sum16 *)(to + skb_checksum_start_offset(skb) + skb->csum_offset);
+	if (!get_unaligned(sum))
+		put_unaligned(CSUM_MANGLED_0, sum);
 	return 0;
 }
 
