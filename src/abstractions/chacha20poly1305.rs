@@ -31,16 +31,16 @@ const POLY_BLOCK: usize = 16;
 /// once.
 const HEAD_LEN: usize = 7 * BLOCK;
 
-/// A key.
-pub struct ChaCha20Poly1305([u32; KEY_LEN / 4]);
+/// A key. Where it is moved to, the words stay where they are: nobody leaves a copy behind.
+pub struct ChaCha20Poly1305(KBox<[u32; KEY_LEN / 4]>);
 
 impl ChaCha20Poly1305 {
-    /// Fails with `EINVAL` if the key has the wrong length.
+    /// Process context. Fails with `EINVAL` if the key has the wrong length, with `ENOMEM`.
     pub fn new(key: &[u8]) -> Result<Self> {
         if key.len() != KEY_LEN {
             return Err(EINVAL);
         }
-        let mut words = [0; KEY_LEN / 4];
+        let mut words = KBox::new([0; KEY_LEN / 4], GFP_KERNEL)?;
         for (word, bytes) in words.iter_mut().zip(key.chunks_exact(4)) {
             *word = u32::from_le_bytes(*bytes.first_chunk().ok_or(EINVAL)?);
         }
@@ -96,7 +96,7 @@ impl ChaCha20Poly1305 {
 
 impl Drop for ChaCha20Poly1305 {
     fn drop(&mut self) {
-        for word in &mut self.0 {
+        for word in self.0.iter_mut() {
             // SAFETY: The word is valid for writing.
             unsafe { ptr::write_volatile(word, 0) };
         }
@@ -149,7 +149,7 @@ impl Stream {
     #[inline]
     fn new(key: &ChaCha20Poly1305, nonce: &[u8; NONCE_LEN]) -> Self {
         let [c0, c1, c2, c3] = CONSTANTS;
-        let [k0, k1, k2, k3, k4, k5, k6, k7] = key.0;
+        let [k0, k1, k2, k3, k4, k5, k6, k7] = *key.0;
         let [n0, n1, n2, n3, n4, n5, n6, n7, n8, n9, n10, n11] = *nonce;
         let x = [
             c0,
