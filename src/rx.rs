@@ -48,6 +48,18 @@ pub(crate) fn receive_message(socket: &Socket, skb: SkBuff, guard: &Guard) -> Op
     receive(socket, skb, PREFIX_LEN as u32, guard, &bh)
 }
 
+/// There was no memory to take a message with this first byte. A data packet is lost then, and
+/// counted; anything else is for the daemon, who would miss it. Softirq or process context.
+pub(crate) fn is_lost(socket: &Socket, first: u8, guard: &Guard) -> bool {
+    let lost = !matches!(packet::parse(&[first]), Ok(Packet::Control));
+
+    if let Some(dev) = socket.interface.device(guard).filter(|_| lost) {
+        let _bh = BhDisabled::new();
+        dev.count_rx_dropped(1);
+    }
+    lost
+}
+
 /// Takes a packet that begins `offset` bytes behind the data pointer.
 fn receive(
     socket: &Socket,

@@ -55,6 +55,10 @@ impl Stream for Socket {
         rx::receive_message(self, message, guard)
     }
 
+    fn can_lose(&self, first: u8, guard: &Guard) -> bool {
+        rx::is_lost(self, first, guard)
+    }
+
     fn failed(this: RcuArc<Self>, failure: Failure) {
         let reason = match failure {
             Failure::Error => Reason::TransportError,

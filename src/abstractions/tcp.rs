@@ -70,6 +70,10 @@ pub trait Stream: Run<FLUSH> {
     /// context. Returns it if it is for the process.
     fn receive(&self, message: SkBuff, guard: &Guard) -> Option<SkBuff>;
 
+    /// There was no memory for a message whose first byte is `first`. Whether it can be done without:
+    /// that one is then counted as lost. Under RCU, the socket is locked.
+    fn can_lose(&self, first: u8, guard: &Guard) -> bool;
+
     /// The connection failed. May be called more than once, in any context.
     fn failed(this: RcuArc<Self>, failure: Failure);
 

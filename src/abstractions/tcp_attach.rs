@@ -308,6 +308,16 @@ extern "C" fn parse<T: Stream>(
     }
 }
 
+/// The first byte of the message that begins `offset` bytes into the buffer, behind its prefix.
+fn first_byte(skb: &SkBuff, offset: u32) -> Option<u8> {
+    let mut first = 0u8;
+    let offset = c_int::try_from(offset).ok()?.checked_add(PREFIX_LEN as c_int)?;
+    // SAFETY: The buffer is valid, and one byte is copied, if it is within.
+    let result =
+        unsafe { bindings::skb_copy_bits(skb.as_raw(), offset, (&raw mut first).cast(), 1) };
+    (result == 0).then_some(first)
+}
+
 extern "C" fn received<T: Stream>(
     strparser: *mut bindings::strparser,
     skb: *mut bindings::sk_buff,
@@ -322,18 +332,22 @@ extern "C" fn received<T: Stream>(
     let Some(stream) = stream else { return };
 
     // SAFETY: The parser's own data says where the message is, within the buffer.
-    let message = unsafe {
+    let (offset, len) = unsafe {
         let at = bindings::strp_msg(whole.as_raw());
-        whole.copy_range((*at).offset as u32, (*at).full_len as u32)
+        ((*at).offset as u32, (*at).full_len as u32)
     };
-    whole.consume();
+    let message = whole.copy_range(offset, len);
     let Ok(message) = message else {
         // A message of the process must not be lost: better lose the connection.
-        if let Some(stream) = stream.to_arc() {
-            T::failed(stream, Failure::Error);
+        let lost = first_byte(&whole, offset).is_some_and(|first| stream.can_lose(first, &guard));
+        if !lost {
+            if let Some(stream) = stream.to_arc() {
+                T::failed(stream, Failure::Error);
+            }
         }
         return;
     };
+    whole.consume();
     let Some(message) = stream.receive(message, &guard) else {
         return;
     };
