@@ -27,6 +27,7 @@ use kernel::{
         atomic::{Acquire, Atomic, Relaxed},
         SpinLock,
     },
+    time::msecs_to_jiffies,
     types::Opaque,
 };
 
@@ -50,6 +51,8 @@ pub(super) const PROCESS_QUEUE_MAX: u32 = 64;
 /// How many messages are sent before the socket's lock is given up for a moment, as what arrives
 /// meanwhile has a limited place to wait in.
 const BURST: u32 = 32;
+/// How many milliseconds after there was no memory to send the next try is.
+const RETRY_MS: u32 = 10;
 
 /// An object that a TCP connection is given to.
 pub trait Stream: Run<FLUSH> {
@@ -285,6 +288,7 @@ pub(super) fn send_for_process<T: Stream>(
     };
     match flushed {
         Flushed::Burst => DelayedWork::<T, FLUSH>::schedule(this, 0),
+        Flushed::NoMemory => retry(this),
         Flushed::Done => {}
         Flushed::Failed => T::failed(this.clone(), Failure::Error),
     }
@@ -308,6 +312,10 @@ pub fn flush<T: Stream>(this: &RcuArc<T>) {
         match flush_burst(this.connection(), &lock) {
             Flushed::Burst => {}
             Flushed::Done => break,
+            Flushed::NoMemory => {
+                retry(this);
+                break;
+            }
             Flushed::Failed => {
                 drop(lock);
                 T::failed(this.clone(), Failure::Error);
@@ -318,11 +326,17 @@ pub fn flush<T: Stream>(this: &RcuArc<T>) {
     wake_senders(sock);
 }
 
+fn retry<T: Stream>(this: &RcuArc<T>) {
+    DelayedWork::<T, FLUSH>::schedule(this, msecs_to_jiffies(RETRY_MS));
+}
+
 enum Flushed {
     /// There may be more.
     Burst,
     /// Nothing is left that the connection takes.
     Done,
+    /// There is more, and no news will come when it can be sent.
+    NoMemory,
     /// The connection is broken.
     Failed,
 }
@@ -356,11 +370,18 @@ fn flush_burst<T: Stream>(connection: &Connection<T>, lock: &SockLock<'_>) -> Fl
                 connection.outgoing.lock_bh().current = Some((skb, offset.saturating_add(sent)));
             }
             Err(_) if sent == EAGAIN.to_errno() => {
-                // The socket's lock is held: the news of free space comes after this.
+                // The socket's lock is held: the news of free space comes after this. With nothing
+                // on its way there is space, and will be no news.
+                // SAFETY: The socket is valid, and locked.
+                let idle = unsafe { bindings::ovpn_shim_tcp_is_idle(lock.sock().as_raw()) };
                 let mut outgoing = connection.outgoing.lock_bh();
                 outgoing.current = Some((skb, offset));
-                outgoing.scheduled = false;
-                return Flushed::Done;
+                outgoing.scheduled = idle;
+                return if idle {
+                    Flushed::NoMemory
+                } else {
+                    Flushed::Done
+                };
             }
             Err(_) => {
                 // `scheduled` stays set: nothing is tried again.

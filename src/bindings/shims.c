@@ -283,6 +283,11 @@ bool ovpn_shim_sk_is_shut_for_sending(const struct sock *sk)
 	return READ_ONCE(sk->sk_shutdown) & SEND_SHUTDOWN;
 }
 
+bool ovpn_shim_tcp_is_idle(const struct sock *sk)
+{
+	return tcp_rtx_and_write_queues_empty(sk);
+}
+
 void ovpn_shim_sk_lock_callbacks(struct sock *sk)
 {
 	write_lock_bh(&sk->sk_callback_lock);
