@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from ovpnlab import kmemleak, link, logs, module  # noqa: E402
+from ovpnlab import faults, kmemleak, link, logs, module  # noqa: E402
 from ovpnlab.family import Cipher, KeyPair  # noqa: E402
 from ovpnlab.interface import Interface  # noqa: E402
 from ovpnlab.kernel_log import KernelLog  # noqa: E402
@@ -32,6 +32,7 @@ Overlooked = Callable[[], AbstractContextManager[None]]
 KERNEL_LOG = "kernel-log"  # the name of the plugin that watches it
 MakeInterface = Callable[..., Interface]
 MakeEndpoint = Callable[..., Endpoint]
+Sweep = Callable[..., None]
 
 OUTER = {4: ("192.0.2.1", "192.0.2.2"), 6: ("2001:db8::1", "2001:db8::2")}
 MODES = {"p2p": link.MODE_P2P, "mp": link.MODE_MP}
@@ -348,3 +349,30 @@ def daemons() -> Iterator[list[Daemon]]:
     made: list[Daemon] = []
     yield made
     end(*made)
+
+
+# -- out of memory ------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def injection(alpha: Namespace, beta: Namespace) -> Iterator[None]:
+    """Allocations can be made to fail."""
+    if not faults.available():
+        pytest.skip("this kernel has no fault injection; that of scripts/debug-kernel has")
+    with faults.armed():
+        yield
+
+
+@pytest.fixture
+def sweep(
+    request: pytest.FixtureRequest, record_testsuite_property: Callable[[str, object], None]
+) -> Sweep:
+    """`faults.sweep`, which notes how many allocations failed."""
+
+    def run(*arguments: object, **more: object) -> None:
+        failed = faults.sweep(*arguments, **more)  # type: ignore[arg-type]
+        print(f"{failed} allocations failed")
+        record_testsuite_property(f"allocations failed in {request.node.name}", failed)
+        assert failed > 0, "no allocation was seen to fail"
+
+    return run

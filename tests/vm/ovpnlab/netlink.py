@@ -12,9 +12,10 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 NLMSG_ERROR = 2
 NLMSG_DONE = 3
@@ -164,6 +165,9 @@ def outcome(message: Message) -> None:
 class NetlinkSocket:
     """A netlink socket of the namespace that the thread is in."""
 
+    # What goes on around each message on its way into the kernel; see `faults`.
+    within: ClassVar[AbstractContextManager[object]] = nullcontext()
+
     def __init__(self, protocol: int, timeout: float = 10) -> None:
         self.socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, protocol)
         self.socket.setsockopt(SOL_NETLINK, NETLINK_EXT_ACK, 1)
@@ -189,7 +193,9 @@ class NetlinkSocket:
     def send(self, kind: int, flags: int, payload: bytes) -> int:
         """Send one message; returns its sequence number."""
         self._sequence += 1
-        self.socket.send(message(kind, flags, self._sequence, payload))
+        request = message(kind, flags, self._sequence, payload)
+        with NetlinkSocket.within:
+            self.socket.send(request)
         return self._sequence
 
     def receive(self, timeout: float | None = None) -> list[Message]:
