@@ -97,6 +97,22 @@ def test_reordered_within_and_beyond_the_window(one: tuple[Interface, Endpoint])
         assert taken(packet_id) == wanted, f"id {packet_id} should be accepted: {wanted}"
 
 
+def test_forged_ids_do_not_move_the_window(one: tuple[Interface, Endpoint]) -> None:
+    """Whoever has no key cannot make a peer's next packets too old, by one packet nor by a train."""
+    end, wire = one
+    inner = packet.udp(("10.8.0.2", 9), ("10.8.0.1", 9), bytes(20))
+    sealed = [wire.seal(inner, packet_id=5000 + n) for n in range(11)]
+    forged = [each[:-1] + bytes([each[-1] ^ 1]) for each in sealed]
+    wire.send_raw(forged[0])
+    hostile.wait_dropped(end, 1, "a forgery")
+    wire.send(inner)
+    hostile.wait_accepted(end, 1, "packets after a forgery")
+    train.send(wire.socket, forged[1:], end.address)
+    hostile.wait_dropped(end, 11, "a forged train")
+    wire.send(inner)
+    hostile.wait_accepted(end, 2, "packets after a forged train")
+
+
 def test_keys_and_peer_ids(
     one: tuple[Interface, Endpoint], endpoint: MakeEndpoint, beta: Namespace
 ) -> None:

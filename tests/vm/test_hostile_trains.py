@@ -163,6 +163,27 @@ def test_replayed_trains(router: Router) -> None:
     assert end.peer(1).remote == wire.address
 
 
+def test_only_authentic_trains_float(one: tuple[Interface, Endpoint], beta: Namespace) -> None:
+    """Forged and replayed ones from elsewhere do not move a peer; one with a new packet does."""
+    end, wire = one
+    inner = packet.udp(("10.8.0.2", 9), ("10.8.0.1", 9), bytes(20))
+    good = [wire.seal(inner) for _ in range(10)]
+    forged = [each[:-1] + bytes([each[-1] ^ 1]) for each in good]
+    with udp_socket(beta, "192.0.2.2") as stranger:
+        train.send(stranger, forged, end.address)
+        hostile.wait_dropped(end, 10, "a forged train")
+        train.send(wire.socket, good[1:], end.address)
+        hostile.wait_accepted(end, 9, "a train")
+        train.send(stranger, good[1:], end.address)
+        hostile.wait_dropped(end, 19, "a replayed train")
+        seen = end.peer(1).remote
+        assert seen == wire.address, f"who has no key has moved the peer to {seen}"
+        train.send(stranger, [*forged[1:], good[0]], end.address)
+        hostile.wait_accepted(end, 10, "a train with a new packet")
+        seen = end.peer(1).remote
+        assert seen == stranger.getsockname(), f"after a new packet from elsewhere it is at {seen}"
+
+
 def test_peers_and_keys_in_one_train(router: Router, endpoint: MakeEndpoint) -> None:
     """Two peers', two keys', unknown ones' packets: each is opened with what is its own."""
     end, wire = router.end, router.wire

@@ -6,6 +6,7 @@ The far end of the connection is an endpoint in user space, the daemon is the te
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import random
@@ -23,6 +24,7 @@ from ovpnlab.waiting import until
 from ovpnlab.wire import DATA_V2
 
 SMALLEST_BUFFER = 4608  # the least that the kernel makes of SO_SNDBUF
+PROCESS_QUEUE = 64  # PROCESS_QUEUE_MAX of the module: messages of the daemon that wait to be sent
 
 
 @pytest.fixture
@@ -303,6 +305,24 @@ def test_what_the_daemon_may_send(peer: TcpPeer) -> None:
     assert caught.value.errno == errno.EOPNOTSUPP, caught.value
     assert peer.daemon.send(largest) == len(largest)
     assert peer.far.receive_raw()[0] == largest[2:]
+
+
+def test_daemon_sends_to_who_does_not_read(lab: TcpLab) -> None:
+    """So many of its messages wait, and then it does; none is lost."""
+    peer = lab.peer(send_buffer=SMALLEST_BUFFER, receive_buffer=SMALLEST_BUFFER)
+    poll = select.poll()
+    poll.register(peer.daemon, select.POLLOUT)
+    peer.daemon.setblocking(False)
+    sent, limit = 0, PROCESS_QUEUE + 4 * SMALLEST_BUFFER // 1000
+    with contextlib.suppress(BlockingIOError):
+        while sent <= limit:
+            peer.daemon.send(frame(control(sent, 1000)))
+            sent += 1
+    assert PROCESS_QUEUE <= sent <= limit, f"{sent} messages wait for who does not read"
+    assert not poll.poll(0), "the daemon is told that it may send, and may not"
+    got = [stream.number_of(peer.far.receive_raw()[0]) for _ in range(sent)]
+    assert got == list(range(sent))
+    assert poll.poll(5000), "the daemon is not told that it may send again"
 
 
 @pytest.mark.parametrize("version", [4, 6])
