@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Keys in the machine's memory: where they are in use, and nowhere once they are gone."""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections.abc import Iterator
+
+import pytest
+from conftest import MakeInterface
+from ovpnlab.family import NEST, Cipher, Command, KeyDirection, KeyPair, NewKey, Slot, Top
+from ovpnlab.interface import Interface
+from ovpnlab.netlink import NLM_F_ACK, NLM_F_REQUEST, attribute, message, nested, u8, u16, u32
+
+STEP = 4 << 20
+KERNEL_IMAGE = 0xFFFF_FFFF_8000_0000
+REMOTE = ("192.0.2.2", 9)
+
+
+class Secret:
+    """Bytes that this process has in two parts only, which make them together."""
+
+    def __init__(self, size: int) -> None:
+        self._one, self._other = os.urandom(size), os.urandom(size)
+        self.head = bytes(self._byte(place) for place in range(size // 2))
+
+    def _byte(self, place: int) -> int:
+        return self._one[place] ^ self._other[place]
+
+    def __len__(self) -> int:
+        return len(self._one)
+
+    def put(self, buffer: bytearray, place: int) -> None:
+        """Write it into a buffer."""
+        for at in range(len(self)):
+            buffer[place + at] = self._byte(at)
+
+    def is_at(self, buffer: bytearray, place: int) -> bool:
+        """Whether it stands there."""
+        return place + len(self) <= len(buffer) and all(
+            buffer[place + at] == self._byte(at) for at in range(len(self.head), len(self))
+        )
+
+
+def _install(end: Interface, peer_id: int, secrets: tuple[Secret, Secret]) -> None:
+    """NEW_KEY from a buffer that is wiped: where the keys stand then, the kernel has put them."""
+    marks = [os.urandom(len(secret)) for secret in secrets]
+    tail = os.urandom(8)
+    directions = (NewKey.ENCRYPT_KEY, NewKey.DECRYPT_KEY)
+    request = u32(Top.IFINDEX, end.index) + nested(
+        NEST[Command.NEW_KEY],
+        u32(NewKey.PEER_ID, peer_id),
+        u8(NewKey.KEY_SLOT, Slot.PRIMARY),
+        u8(NewKey.KEY_ID, 0),
+        u16(NewKey.CIPHER_ALG, Cipher.AES_GCM),
+        *(
+            nested(
+                direction,
+                attribute(KeyDirection.CIPHER_KEY, mark),
+                attribute(KeyDirection.NONCE_TAIL, tail),
+            )
+            for direction, mark in zip(directions, marks, strict=True)
+        ),
+    )
+    head = struct.pack("=BBH", Command.NEW_KEY, 1, 0)
+    generic = end.control.socket
+    whole = bytearray(
+        message(end.control.family, NLM_F_REQUEST | NLM_F_ACK, 1, head + request)
+    )
+    places = [whole.index(mark) for mark in marks]
+    for secret, place in zip(secrets, places, strict=True):
+        secret.put(whole, place)
+    generic.socket.send(whole)
+    for secret, place in zip(secrets, places, strict=True):
+        whole[place : place + len(secret)] = bytes(len(secret))
+    (answer,) = generic.receive()
+    assert struct.unpack_from("=i", answer.payload)[0] == 0, "NEW_KEY is refused"
+
+
+def _memory() -> Iterator[tuple[int, int]]:
+    """Where in /proc/kcore the machine's memory is: offset and length."""
+    with open("/proc/kcore", "rb") as core:
+        head = core.read(64)
+        offset, count = struct.unpack_from("=Q", head, 32)[0], struct.unpack_from("=H", head, 56)[0]
+        core.seek(offset)
+        for _ in range(count):
+            kind, _flags, place, virtual, physical, size = struct.unpack("=IIQQQQ16x", core.read(56))
+            if kind == 1 and physical != 0xFFFF_FFFF_FFFF_FFFF and virtual < KERNEL_IMAGE:
+                yield place, size
+
+
+def _count(secrets: list[Secret]) -> tuple[list[int], int]:
+    """How often each secret stands in memory, and how much of that was looked through."""
+    found, looked = [0] * len(secrets), 0
+    buffer = bytearray(STEP)
+    core = os.open("/proc/kcore", os.O_RDONLY)
+    try:
+        for place, size in list(_memory()):
+            end = place + size
+            while place < end:
+                got = os.preadv(core, [memoryview(buffer)[: min(STEP, end - place)]], place)
+                assert got > 0, f"/proc/kcore cannot be read at {place:#x}"
+                looked += got
+                for number, secret in enumerate(secrets):
+                    at = buffer.find(secret.head, 0, got)
+                    while at >= 0:
+                        found[number] += secret.is_at(buffer, at)
+                        at = buffer.find(secret.head, at + 1, got)
+                place += got
+            buffer[:] = bytes(STEP)
+    finally:
+        os.close(core)
+    return found, looked
+
+
+@pytest.mark.parametrize("end_of_key", ["deleted", "replaced", "with its peer"])
+def test_keys_are_wiped(interface: MakeInterface, end_of_key: str) -> None:
+    """A key that is gone, and the request that it came by, stand nowhere in memory."""
+    end = interface()
+    for peer_id in (1, 2):
+        end.add_peer(peer_id, REMOTE, ipv4=f"10.8.0.{peer_id + 1}")
+    stays, goes = ((Secret(32), Secret(32)) for _ in range(2))
+    _install(end, 1, stays)
+    for _ in range(20):
+        _install(end, 2, goes)
+    if end_of_key == "deleted":
+        end.control.del_key(end.index, 2, Slot.PRIMARY)
+    elif end_of_key == "replaced":
+        end.add_key(2, KeyPair.random())
+    else:
+        end.control.del_peer(end.index, 2)
+    time.sleep(1)  # keys go after a grace period
+    began = time.monotonic()
+    found, looked = _count([*stays, *goes])
+    print(f"{found} in {looked >> 20} MiB, {time.monotonic() - began:.1f} s")
+    assert all(found[:2]), f"keys in use stand {found[:2]} times in memory: it was not searched"
+    assert found[2:] == [0, 0], f"keys that are gone stand {found[2:]} times in memory"
