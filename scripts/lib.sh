@@ -77,6 +77,20 @@ lock() {
 	flock --timeout 3600 "$fd" || die "another run has held $cache/lock/$1 for an hour. End it and try again."
 }
 
+# The files of the checkout that are not made by a build, one a line.
+sources() {
+	cd "$checkout"
+	if [ -e .git ] && command -v git >/dev/null; then
+		GIT_OPTIONAL_LOCKS=0 git -c safe.directory='*' -c core.fsmonitor=false -c core.quotePath=false \
+			ls-files --cached --others --exclude-standard
+	else
+		find . -type f ! -path './.git/*' ! -path '*/target/*' ! -name '*.o' ! -name '*.ko' \
+			! -name '*.cmd' ! -name '*.mod*' ! -name '*.rmeta' ! -name '*.pyc' -printf '%P\n'
+	fi | while IFS= read -r file; do
+		[ ! -f "$file" ] || printf '%s\n' "$file"
+	done | sort -u
+}
+
 # apt_install PACKAGE...: installs on the host as root or with sudo, else says what to do.
 apt_install() {
 	local as_root=() apt=(env DEBIAN_FRONTEND=noninteractive apt-get -q -y)

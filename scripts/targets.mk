@@ -4,7 +4,7 @@
 # machine, both made in ~/.cache/ovpn-dco. KERNEL=7.2 chooses another series of trixie-backports,
 # DEBUG=1 the module with debug messages.
 
-.PHONY: demo check check-debug check-long vm bench bench-smp fuzz miri coverage
+.PHONY: demo check check-debug check-long check-removals fuzz miri coverage vm bench bench-smp
 demo:
 	@scripts/demo
 
@@ -19,6 +19,10 @@ check-debug:
 # The floods and the churn, as long as they can be: an hour.
 check-long:
 	@scripts/check --long
+
+# Each protection is taken out in turn, and its tests must fail: about 10 min.
+check-removals:
+	@scripts/removals
 
 # The module and its rivals side by side: a table with ratios, JSON and a chart. One CPU, and a clock
 # that counts instructions; bench-smp: two CPUs, and the time that passes.
