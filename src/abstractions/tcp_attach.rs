@@ -311,7 +311,9 @@ extern "C" fn parse<T: Stream>(
 /// The first byte of the message that begins `offset` bytes into the buffer, behind its prefix.
 fn first_byte(skb: &SkBuff, offset: u32) -> Option<u8> {
     let mut first = 0u8;
-    let offset = c_int::try_from(offset).ok()?.checked_add(PREFIX_LEN as c_int)?;
+    let offset = c_int::try_from(offset)
+        .ok()?
+        .checked_add(PREFIX_LEN as c_int)?;
     // SAFETY: The buffer is valid, and one byte is copied, if it is within.
     let result =
         unsafe { bindings::skb_copy_bits(skb.as_raw(), offset, (&raw mut first).cast(), 1) };
