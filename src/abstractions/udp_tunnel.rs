@@ -289,7 +289,7 @@ pub fn send_ipv6(
     cache: &DstCache,
     dev: &NetDevice,
     (local, remote, port, scope_id): (&[u8; 16], &[u8; 16], u16, u32),
-    skb: SkBuff,
+    mut skb: SkBuff,
     bh: &BhDisabled,
 ) -> Result {
     let sk = sock.as_raw();
@@ -322,6 +322,8 @@ pub fn send_ipv6(
             return Err(errno::eloop());
         }
         let remote: bindings::in6_addr = ptr::read_unaligned(remote.as_ptr().cast());
+        // Its route, for one, would be lost. IPv4's function does this itself.
+        skb.scrub();
         bindings::ovpn_shim_skb_prepare_encap(skb.as_raw(), mark);
         bindings::udp_tunnel6_xmit_skb(
             dst,
