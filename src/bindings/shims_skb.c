@@ -176,6 +176,7 @@ bool ovpn_shim_skb_claim(struct sk_buff *skb, unsigned int before, unsigned int 
 	memset(&skb->headers, 0, sizeof(skb->headers));
 	skb->alloc_cpu = alloc_cpu;
 	skb->queue_mapping = 0;
+	skb_metadata_clear(skb);
 	skb_clear_tstamp(skb);
 	/* who sent it learns when it was sent, not what became of it */
 	skb_shinfo(skb)->tx_flags = 0;
