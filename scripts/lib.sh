@@ -133,3 +133,19 @@ vng_path() {
 		echo "$vng_home/bin/vng"
 	fi
 }
+
+# tree_install FILE PACKAGE...: installs packages in the tree, unless FILE is there.
+tree_install() (
+	file=$1 root=$("$scripts_dir/tree" --print-path)
+	shift
+	[ ! -e "$root/$file" ] || return 0
+	lock packages
+	[ ! -e "$root/$file" ] || return 0
+	say "putting $* into the tree"
+	mkdir -p "$cache/log"
+	# shellcheck disable=SC2016 # expanded in the tree
+	logged "$cache/log/packages.log" "installing $*" "$scripts_dir/in-tree" --net --rw --cwd / --timeout 900 -- sh -euc '
+		apt-get -q -o Acquire::Retries=3 -o APT::Sandbox::User=root update
+		apt-get -q -y -o Acquire::Retries=3 -o APT::Sandbox::User=root install --no-install-recommends "$@"
+		apt-get clean' sh "$@"
+)
