@@ -343,25 +343,28 @@ enum Flushed {
 
 fn flush_burst<T: Stream>(connection: &Connection<T>, lock: &SockLock<'_>) -> Flushed {
     for _ in 0..BURST {
-        let next = {
+        let (next, more) = {
             let mut outgoing = connection.outgoing.lock_bh();
             let next = connection.is_attached().then(|| outgoing.next()).flatten();
             if next.is_none() {
                 outgoing.scheduled = false;
             }
-            next
+            (next, !outgoing.is_empty())
         };
         let Some((skb, offset)) = next else {
             return Flushed::Done;
         };
         let left = skb.len().saturating_sub(offset);
+        // Small messages share a segment with those that wait behind them.
+        let flags = if more { bindings::MSG_MORE } else { 0 };
         // SAFETY: The socket is locked, and the range is within the buffer.
         let sent = unsafe {
-            bindings::skb_send_sock_locked(
+            bindings::skb_send_sock_locked_with_flags(
                 lock.sock().as_raw(),
                 skb.as_raw(),
                 offset as c_int,
                 left as c_int,
+                flags as c_int,
             )
         };
         match u32::try_from(sent) {

@@ -31,6 +31,7 @@ pub(super) struct Saved {
     state_change: Option<unsafe extern "C" fn(*mut bindings::sock)>,
     prot: *mut bindings::proto,
     ops: *const bindings::proto_ops,
+    nodelay: bool,
 }
 
 /// Gives the connection of a socket to `stream`.
@@ -70,6 +71,9 @@ pub fn attach<T: Stream>(lock: &SockLock<'_>, stream: &RcuArc<T>) -> Result {
             state_change: (*sk).sk_state_change,
             prot,
             ops: (*(*sk).sk_socket).ops,
+            // What is small is often awaited at the other end, whose answer brings the
+            // acknowledgement: waiting for that would last until the next packet.
+            nodelay: bindings::ovpn_shim_tcp_set_nodelay(sk, true),
         });
         // INVARIANT: The parser is initialised and the old state saved.
         connection.attached.store(true, Release);
@@ -118,6 +122,7 @@ pub fn detach<T: Stream>(sock: &Sock, stream: &T) {
                 (*(*sk).sk_socket).ops = saved.ops;
             }
             bindings::ovpn_shim_sk_unlock_callbacks(sk);
+            bindings::ovpn_shim_tcp_set_nodelay(sk, saved.nodelay);
             user_data_of(sk).xchg(ptr::null_mut(), Full)
         }
     };

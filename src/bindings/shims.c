@@ -283,6 +283,22 @@ bool ovpn_shim_sk_is_shut_for_sending(const struct sock *sk)
 	return READ_ONCE(sk->sk_shutdown) & SEND_SHUTDOWN;
 }
 
+/*
+ * Whether a small segment goes out while another is on its way. Returns what was before. The
+ * socket is locked.
+ */
+bool ovpn_shim_tcp_set_nodelay(struct sock *sk, bool on)
+{
+	struct tcp_sock *tp = tcp_sk(sk);
+	bool before = tp->nonagle & TCP_NAGLE_OFF;
+
+	if (on)
+		tp->nonagle |= TCP_NAGLE_OFF;
+	else
+		tp->nonagle &= ~TCP_NAGLE_OFF;
+	return before;
+}
+
 bool ovpn_shim_tcp_is_idle(const struct sock *sk)
 {
 	return tcp_rtx_and_write_queues_empty(sk);

@@ -133,6 +133,7 @@ u16 ovpn_shim_sk_port(const struct sock *sk);
 int ovpn_shim_sock_error(struct sock *sk);
 bool ovpn_shim_sk_is_disconnected(const struct sock *sk);
 bool ovpn_shim_sk_is_shut_for_sending(const struct sock *sk);
+bool ovpn_shim_tcp_set_nodelay(struct sock *sk, bool on);
 bool ovpn_shim_tcp_is_idle(const struct sock *sk);
 void ovpn_shim_sk_lock_callbacks(struct sock *sk);
 void ovpn_shim_sk_unlock_callbacks(struct sock *sk);

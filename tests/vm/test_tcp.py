@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import itertools
 import random
 import select
 import socket
+import statistics
 import struct
+import termios
 import threading
 import time
 
@@ -67,6 +70,36 @@ def test_frame_split_at_every_byte(lab: TcpLab, version: int) -> None:
         # One may come again on a busy machine.
         assert came >= 3, f"cut at {cut}, 3 segments were sent and {came} came"
     assert peer.state.vpn_rx.packets == size - 1
+
+
+def test_small_packet_waits_for_no_acknowledgement(peer: TcpPeer) -> None:
+    """The second of two goes out before the first is acknowledged, which takes 40 ms."""
+    far = peer.far.socket
+    datagram = (b"x", (peer.ipv4, 9))
+    seconds = []
+    with peer.end.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        for _ in range(9):
+            far.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+            sock.sendto(*datagram)
+            size = until(lambda: _unread(far), "a packet", interval=0.001)
+            began = time.monotonic()
+            sock.sendto(*datagram)
+            until(lambda size=size: _unread(far) > size, "another", interval=0.001)
+            seconds.append(time.monotonic() - began)
+            for _ in range(2):
+                peer.far.open(peer.far.receive_raw()[0])
+    assert statistics.median(seconds) < 0.03, f"packets waited: {seconds}"
+    assert _nodelay(peer.daemon)
+    peer.delete()
+    until(lambda: not _nodelay(peer.daemon), "the daemon's option is put back")
+
+
+def _nodelay(sock: socket.socket) -> bool:
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
+
+
+def _unread(sock: socket.socket) -> int:
+    return int(struct.unpack("i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))[0])
 
 
 def test_frame_in_single_bytes(peer: TcpPeer) -> None:
