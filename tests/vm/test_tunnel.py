@@ -716,6 +716,7 @@ def test_expiry_and_what_puts_it_off(one: tuple[Interface, Endpoint], alpha: Nam
     while end.has_peer(1) and time.monotonic() - began < 10:
         wire.send_raw(forged)
         time.sleep(0.3)
+    assert not end.has_peer(1), "forged packets have kept the peer"
     (removal,) = removals.collect(1)
     assert removal.reason == Reason.EXPIRED
     removals.close()
