@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Out of memory: every allocation of every command fails once, and so do those of each packet path.
+"""Out of memory: each allocation of each command fails once.
 
-After each failure the answer says so, what is there is as it was before (or, if only the answer could not
-be given, as it was asked for), and the same thing works. Needs a kernel with fault injection: see
+Then the answer says so, and what is there is as it was before (or, if only the answer could not be
+given, as it was asked for); and the same thing works. Needs a kernel with fault injection: that of
 scripts/debug-kernel.
 """
 
@@ -181,9 +181,7 @@ def test_new_peer_udp_beside_another(sweep: Sweep, end: Interface) -> None:
     sweep(add, settle)
 
 
-def test_new_peer_p2p_replaces(
-    sweep: Sweep, interface: MakeInterface, alpha: Namespace
-) -> None:
+def test_new_peer_p2p_replaces(sweep: Sweep, interface: MakeInterface, alpha: Namespace) -> None:
     """The one peer is the old one or the new one; who went is told, and only they."""
     end = interface(mode=link.MODE_P2P)
     removals = Removals(alpha)

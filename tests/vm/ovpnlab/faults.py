@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Allocations that fail on demand: failslab and fail_page_alloc of a debug kernel.
 
-One by one: the n-th allocation of a task fails (`/proc/TASK/fail-nth`), for every n that there is. By
-chance: so many of a hundred do. Where the kernel says that an allocation failed is no complaint then.
+One by one: the n-th allocation of a task fails (`/proc/TASK/fail-nth`), for every n that there is.
+By chance: so many of a hundred do. That the kernel says so is no complaint then.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ def _set(probability: int, sleeping: bool = True, marked: bool = False) -> None:
         "task-filter": "Y" if marked else "N",
         "ignore-gfp-wait": "N" if sleeping else "Y",
     }
+    # Nothing may fail while it is only half said what may.
+    for point in _POINTS:
+        (point / "probability").write_text("0")
     for point in _POINTS:
         for name, value in values.items():
             (point / name).write_text(value)
@@ -75,8 +78,9 @@ def mark(task: int, on: bool = True) -> None:
 
 
 class Fault:
-    """While the context lasts, the n-th allocation of a task fails, the calling thread's by default.
+    """While the context lasts, the n-th allocation of a task fails.
 
+    The task is the calling thread, if none is named.
     What a task does in the service of an interrupt does not count.
     """
 
@@ -117,7 +121,7 @@ class Chance:
 
 @contextlib.contextmanager
 def in_requests(fault: contextlib.AbstractContextManager[object]) -> Iterator[None]:
-    """Netlink requests go into the kernel, and are done there, within the fault; all else is not."""
+    """Netlink requests are done within the fault, and nothing else."""
     NetlinkSocket.within = fault
     try:
         yield
@@ -134,8 +138,8 @@ def sweep(
 ) -> int:
     """Do it with the first allocation failing, with the second, and so on until none is left to.
 
-    `settle` is given how it failed, if it did; it checks what is there, and puts things back to how they
-    were before. Returns how many allocations failed.
+    `settle` is given how it failed, if it did; it checks what is there, and puts things back to how
+    they were before. Returns how many allocations failed.
     """
     for nth in range(1, most):
         fault = Fault(nth, task)
@@ -166,12 +170,15 @@ def refused(error: OSError | None) -> bool | None:
 
 
 @contextlib.contextmanager
-def received_by_thread(namespace: Namespace, interface: str) -> Iterator[str]:
+def received_by_thread(namespace: Namespace, sender: Namespace, interface: str) -> Iterator[str]:
     """A thread of the kernel, whose id this is, takes in what comes by a cable.
 
-    Otherwise an interrupt would, for which the n-th allocation cannot be chosen.
+    Otherwise an interrupt would, for which the n-th allocation cannot be chosen. At both ends the
+    interface has the same name.
     """
     setting = f"/sys/class/net/{interface}/threaded"
+    # The driver takes the long way for what could be joined only.
+    sender.run("ethtool", "-K", interface, "tso", "off")
     namespace.run("ethtool", "-K", interface, "gro", "on")
 
     def switch(value: int) -> None:
@@ -193,3 +200,4 @@ def received_by_thread(namespace: Namespace, interface: str) -> Iterator[str]:
     finally:
         switch(0)
         namespace.run("ethtool", "-K", interface, "gro", "off")
+        sender.run("ethtool", "-K", interface, "tso", "on")
