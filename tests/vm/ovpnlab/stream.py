@@ -21,6 +21,7 @@ from .wire import Channel
 LARGEST = 0xFFFF
 P_CONTROL_V1 = 4
 _DATA_SEGS_IN = 152  # the place of tcpi_data_segs_in in struct tcp_info
+_NOTSENT_BYTES = 144
 
 
 def frame(packet: bytes) -> bytes:
@@ -130,8 +131,17 @@ def queued(sock: socket.socket) -> int:
 
 def segments_received(sock: socket.socket) -> int:
     """How many segments with data have come."""
+    return _tcp_info(sock, _DATA_SEGS_IN)
+
+
+def held_back(sock: socket.socket) -> int:
+    """Bytes that TCP has and has not sent yet, while nobody is at work on the socket."""
+    return _tcp_info(sock, _NOTSENT_BYTES)
+
+
+def _tcp_info(sock: socket.socket, offset: int) -> int:
     info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-    return int(struct.unpack_from("=I", info, _DATA_SEGS_IN)[0])
+    return int(struct.unpack_from("=I", info, offset)[0])
 
 
 def reset(sock: socket.socket) -> None:
