@@ -53,7 +53,7 @@ cpu=(-cpu max)
 [ "${KVM:-0}" != 1 ] || cpu=(-enable-kvm -cpu host)
 # The tree is only read: the place for what is written, and for init, is mounted over /mnt/results,
 # before there is an init to do it; the kernel's shell does that.
-qemu-system-x86_64 "${cpu[@]}" -smp "${CPUS:-2}" -m "${MEMORY:-2G}" -nographic -no-reboot \
+qemu-system-x86_64 -machine q35 "${cpu[@]}" -smp "${CPUS:-2}" -m "${MEMORY:-2G}" -nographic -no-reboot \
 	-kernel "$kernel" \
 	-fsdev "local,id=root,path=$root,security_model=none,readonly=on,multidevs=remap" \
 	-device virtio-9p-pci,fsdev=root,mount_tag=/dev/root \
