@@ -126,6 +126,7 @@ def two_cpus() -> Iterator[tuple[int, int]]:
     os.sched_setaffinity(0, before)
 
 
+@pytest.mark.timeout(600)  # 2 GB are looked through
 def test_keys_are_wiped(interface: MakeInterface, two_cpus: tuple[int, int]) -> None:
     """Keys that are gone, and the requests that they came by, stand nowhere in memory."""
     end = interface()
