@@ -245,6 +245,8 @@ def test_daemon_sends(sweep: Sweep, lab: TcpLab) -> None:
     def send(fault: Fault) -> None:
         nonlocal message
         message = control(next(numbers), 500)
+        # Nothing is on its way whose arrival would let the connection go on.
+        waiting.until(lambda: stream.queued(peer.daemon) == 0, "all is acknowledged")
         with fault:
             peer.daemon.send(frame(message))
 
