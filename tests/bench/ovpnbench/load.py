@@ -12,6 +12,8 @@ from ovpnlab import iperf
 
 from .site import INNER_RIGHT, Site
 
+# How many seconds more than it should a run may take.
+PATIENCE = 10
 # iperf3 counts per interval; those that begin in the warm-up are left out.
 INTERVAL = 0.1
 WARM_UP = 0.2
@@ -44,7 +46,7 @@ def _received(
     """Bytes that the receiver got after the warm-up, in how many seconds, and what went wrong."""
     options = ["--time", str(seconds), *options, *(["--reverse"] if back else [])]
     client, server = iperf.reports(
-        site.right, site.left, INNER_RIGHT, options, seconds + 60, INTERVAL
+        site.right, site.left, INNER_RIGHT, options, seconds + PATIENCE, INTERVAL
     )
     sums = [each["sum"] for each in (client if back else server)["intervals"]]
     # The last may be a fraction of one.
@@ -77,7 +79,7 @@ def _udp(length: int, back: bool) -> Callable[[Site, int], dict[str, float]]:
 
 def _ping(site: Site, seconds: int) -> dict[str, float]:
     output = site.left.run(
-        *("ping", "-n", "-c", str(PINGS), "-i", str(PING_INTERVAL), INNER_RIGHT), timeout=60
+        *("ping", "-n", "-c", str(PINGS), "-i", str(PING_INTERVAL), INNER_RIGHT), timeout=PATIENCE
     )
     times = sorted(float(found) * 1000 for found in re.findall(r"time=([\d.]+) ms", output))
     lost = PINGS - len(times)

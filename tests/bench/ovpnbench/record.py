@@ -20,9 +20,16 @@ class Record:
     conditions: dict[str, Any]
     runs: list[dict[str, Any]] = field(default_factory=list)
 
-    def add(self, variant: Variant, load: str, figures: dict[str, float]) -> None:
-        """Keep a run."""
-        self.runs.append({**variant.__dict__, "load": load, **figures})
+    def add(
+        self, variant: Variant, load: str, figures: dict[str, float], failed: str = ""
+    ) -> None:
+        """Keep a run, or what is said of why there are no figures."""
+        why = {"failed": failed} if failed else {}
+        self.runs.append({**variant.__dict__, "load": load, **figures, **why})
+
+    def failures(self, rival: str) -> list[str]:
+        """Why loads did not come through."""
+        return [run["failed"] for run in self.runs if run["rival"] == rival and "failed" in run]
 
     def save(self, file: Path) -> None:
         """Write everything."""
@@ -46,6 +53,7 @@ class Record:
             for run in self.runs
             if (run["load"], run["rival"], run["cipher"], run["transport"])
             == (load, rival, cipher, transport)
+            and figure in run
         ]
         return statistics.median(values) if values else None
 
@@ -64,6 +72,13 @@ class Record:
             if (transport, cipher, load) in there
         ]
 
+    def _failed(self, *what: str) -> bool:
+        return any(
+            (run["load"], run["rival"], run["cipher"], run["transport"]) == what
+            for run in self.runs
+            if "failed" in run
+        )
+
     def table(self) -> str:
         """One row for each kind of traffic; in brackets: how many times as good ours is."""
         rivals = self.rivals()
@@ -72,7 +87,12 @@ class Record:
             for figure, title in LOADS[load].titles.items():
                 values = [self.value(load, name, cipher, transport, figure) for name in rivals]
                 ours = values[rivals.index("ours")] if "ours" in rivals else None
-                cells = [_cell(load, *each, ours) for each in zip(rivals, values)]
+                cells = [
+                    "failed"
+                    if value is None and self._failed(load, name, cipher, transport)
+                    else _cell(load, name, value, ours)
+                    for name, value in zip(rivals, values)
+                ]
                 lines.append([transport, cipher, title, LOADS[load].unit, *cells])
         return _aligned(lines)
 
