@@ -6,7 +6,7 @@ use crate::{
     abstractions::{
         errno,
         rcu::{Guard, RcuArc},
-        socket::{Kind, Sock, SocketFile},
+        socket::{Kind, Locked, Sock, SocketFile},
         tcp::Connection,
         tcp_attach, udp_tunnel,
         workqueue::DelayedWork,

@@ -5,7 +5,7 @@
 //! C headers: [`include/linux/net.h`](srctree/include/linux/net.h),
 //! [`include/net/sock.h`](srctree/include/net/sock.h)
 
-use super::{errno, net::Net};
+use super::{errno, net::Net, softirq::BhDisabled};
 use crate::bindings;
 use core::{marker::PhantomData, mem::ManuallyDrop, ptr::NonNull};
 use kernel::prelude::*;
@@ -157,6 +157,20 @@ impl Sock {
         unsafe { bindings::lock_sock_nested(self.as_raw(), 0) };
         SockLock(self, PhantomData)
     }
+
+    /// Locks the socket, if nobody else has it.
+    pub fn try_lock<'a>(&'a self, _bh: &'a BhDisabled) -> Option<SockSpinLock<'a>> {
+        let mut allocation = 0;
+        // SAFETY: By the type invariants; bottom halves are disabled for as long as the result
+        // lives, which releases it.
+        let locked = unsafe { bindings::ovpn_shim_sk_trylock(self.as_raw(), &mut allocation) };
+        // Made only if it is: what is made unlocks.
+        locked.then(|| SockSpinLock {
+            sock: self,
+            allocation,
+            _not_send: PhantomData,
+        })
+    }
 }
 
 impl Drop for Sock {
@@ -166,12 +180,17 @@ impl Drop for Sock {
     }
 }
 
-/// Shows that a socket is locked, and unlocks it when it goes.
+/// Shows that a socket is locked.
+pub trait Locked {
+    /// The socket.
+    fn sock(&self) -> &Sock;
+}
+
+/// A socket is locked for a process, and unlocked when this goes.
 pub struct SockLock<'a>(&'a Sock, PhantomData<*mut ()>);
 
-impl SockLock<'_> {
-    /// The socket.
-    pub fn sock(&self) -> &Sock {
+impl Locked for SockLock<'_> {
+    fn sock(&self) -> &Sock {
         self.0
     }
 }
@@ -180,5 +199,26 @@ impl Drop for SockLock<'_> {
     fn drop(&mut self) {
         // SAFETY: By construction, this thread holds the lock.
         unsafe { bindings::release_sock(self.0.as_raw()) };
+    }
+}
+
+/// A socket is locked as softirq context locks it, and unlocked when this goes. Must not sleep.
+pub struct SockSpinLock<'a> {
+    sock: &'a Sock,
+    /// What flags memory for the socket was allocated with before.
+    allocation: bindings::gfp_t,
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl Locked for SockSpinLock<'_> {
+    fn sock(&self) -> &Sock {
+        self.sock
+    }
+}
+
+impl Drop for SockSpinLock<'_> {
+    fn drop(&mut self) {
+        // SAFETY: By construction, this thread holds the lock.
+        unsafe { bindings::ovpn_shim_sk_unlock(self.sock.as_raw(), self.allocation) };
     }
 }

@@ -12,7 +12,7 @@ use super::{
     rcu::{Guard, RcuArc, RcuRef},
     skb::SkBuff,
     skb_list::{SkBuffList, SkBuffQueue},
-    socket::{Sock, SockLock},
+    socket::{Locked, Sock},
     softirq::{BhDisabled, LockBh},
     tcp_attach::Saved,
     tcp_overrides::Overrides,
@@ -247,7 +247,7 @@ impl<T: Stream> Connection<T> {
 ///
 /// Softirq context or bottom halves disabled; does not wait: the message is sent when the
 /// connection takes it. Fails with `ENOMEM` if too many wait already.
-pub fn send<T: Stream>(this: RcuRef<'_, T>, mut message: SkBuff, _bh: &BhDisabled) -> Result {
+pub fn send<T: Stream>(this: RcuRef<'_, T>, mut message: SkBuff, bh: &BhDisabled) -> Result {
     // It may wait for long.
     message.scrub();
     let schedule = {
@@ -259,8 +259,28 @@ pub fn send<T: Stream>(this: RcuRef<'_, T>, mut message: SkBuff, _bh: &BhDisable
         outgoing.kernel.push(message);
         !core::mem::replace(&mut outgoing.scheduled, true)
     };
-    schedule_flush(this, schedule);
+    if !schedule {
+        return Ok(());
+    }
+    match flush_idle(this.get(), bh) {
+        Some(Flushed::Done) => wake_senders(this.sock()),
+        Some(flushed) => {
+            if let Some(this) = this.to_arc() {
+                go_on(&this, flushed);
+            }
+        }
+        None => schedule_flush(this, true),
+    }
     Ok(())
+}
+
+/// Sends now what waits, if the connection is idle: whoever waits for the answer has it sooner.
+/// While something is on its way, the work item puts what comes meanwhile into full segments.
+fn flush_idle<T: Stream>(this: &T, bh: &BhDisabled) -> Option<Flushed> {
+    let lock = this.sock().try_lock(bh)?;
+    // SAFETY: The socket is valid, and locked.
+    let idle = unsafe { bindings::ovpn_shim_tcp_is_idle(lock.sock().as_raw()) };
+    idle.then(|| flush_burst(this.connection(), &lock))
 }
 
 /// The socket has been given back to its process alone.
@@ -286,13 +306,18 @@ pub(super) fn send_for_process<T: Stream>(
         // Now, so that it is sent before whatever the process does next: it may close the socket.
         flush_burst(connection, &lock)
     };
+    go_on(this, flushed);
+    Ok(())
+}
+
+/// Sees to it that what is left will be sent. Any context.
+fn go_on<T: Stream>(this: &RcuArc<T>, flushed: Flushed) {
     match flushed {
         Flushed::Burst => DelayedWork::<T, FLUSH>::schedule(this, 0),
-        Flushed::NoMemory => retry(this),
+        Flushed::NoMemory => DelayedWork::<T, FLUSH>::schedule(this, msecs_to_jiffies(RETRY_MS)),
         Flushed::Done => {}
         Flushed::Failed => T::failed(this.clone(), Failure::Error),
     }
-    Ok(())
 }
 
 pub(super) fn schedule_flush<T: Stream>(this: RcuRef<'_, T>, schedule: bool) {
@@ -308,26 +333,13 @@ pub fn flush<T: Stream>(this: &RcuArc<T>) {
     let sock = this.sock();
 
     loop {
-        let lock = sock.lock();
-        match flush_burst(this.connection(), &lock) {
-            Flushed::Burst => {}
-            Flushed::Done => break,
-            Flushed::NoMemory => {
-                retry(this);
-                break;
-            }
-            Flushed::Failed => {
-                drop(lock);
-                T::failed(this.clone(), Failure::Error);
-                break;
-            }
+        let flushed = flush_burst(this.connection(), &sock.lock());
+        if !matches!(flushed, Flushed::Burst) {
+            go_on(this, flushed);
+            break;
         }
     }
     wake_senders(sock);
-}
-
-fn retry<T: Stream>(this: &RcuArc<T>) {
-    DelayedWork::<T, FLUSH>::schedule(this, msecs_to_jiffies(RETRY_MS));
 }
 
 enum Flushed {
@@ -341,7 +353,8 @@ enum Flushed {
     Failed,
 }
 
-fn flush_burst<T: Stream>(connection: &Connection<T>, lock: &SockLock<'_>) -> Flushed {
+/// The socket of the connection is locked.
+fn flush_burst<T: Stream>(connection: &Connection<T>, lock: &impl Locked) -> Flushed {
     for _ in 0..BURST {
         let (next, more) = {
             let mut outgoing = connection.outgoing.lock_bh();
@@ -356,7 +369,7 @@ fn flush_burst<T: Stream>(connection: &Connection<T>, lock: &SockLock<'_>) -> Fl
         };
         let left = skb.len().saturating_sub(offset);
         // Small messages share a segment with those that wait behind them.
-        let flags = if more { bindings::MSG_MORE } else { 0 };
+        let flags = bindings::MSG_NOSIGNAL | if more { bindings::MSG_MORE } else { 0 };
         // SAFETY: The socket is locked, and the range is within the buffer.
         let sent = unsafe {
             bindings::skb_send_sock_locked_with_flags(

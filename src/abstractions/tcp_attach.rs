@@ -8,7 +8,7 @@
 use super::{
     rcu::{Guard, RcuArc, RcuRef},
     skb::SkBuff,
-    socket::{Kind, Sock, SockLock},
+    socket::{Kind, Locked, Sock, SockLock},
     softirq::LockBh,
     tcp::{schedule_flush, Connection, Failure, Stream, FLUSH, PREFIX_LEN, PROCESS_QUEUE_MAX},
     workqueue::DelayedWork,

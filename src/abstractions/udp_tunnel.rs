@@ -10,7 +10,7 @@ use super::{
     netdevice::NetDevice,
     rcu::{assumed_guard, Guard, RcuArc, RcuRef},
     skb::SkBuff,
-    socket::{Kind, Sock, SockLock},
+    socket::{Kind, Locked, Sock, SockLock},
     softirq::BhDisabled,
 };
 use crate::bindings;

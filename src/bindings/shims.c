@@ -304,6 +304,29 @@ bool ovpn_shim_tcp_is_idle(const struct sock *sk)
 	return tcp_rtx_and_write_queues_empty(sk);
 }
 
+/*
+ * With bottom halves disabled: locks the socket as softirq context does, if nobody else has it.
+ * Until it is unlocked, what allocates memory for it must not sleep, as it would in a process.
+ */
+bool ovpn_shim_sk_trylock(struct sock *sk, gfp_t *allocation)
+{
+	if (!spin_trylock(&sk->sk_lock.slock))
+		return false;
+	if (sock_owned_by_user(sk)) {
+		spin_unlock(&sk->sk_lock.slock);
+		return false;
+	}
+	*allocation = sk->sk_allocation;
+	sk->sk_allocation = GFP_ATOMIC;
+	return true;
+}
+
+void ovpn_shim_sk_unlock(struct sock *sk, gfp_t allocation)
+{
+	sk->sk_allocation = allocation;
+	spin_unlock(&sk->sk_lock.slock);
+}
+
 void ovpn_shim_sk_lock_callbacks(struct sock *sk)
 {
 	write_lock_bh(&sk->sk_callback_lock);

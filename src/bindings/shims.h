@@ -135,6 +135,8 @@ bool ovpn_shim_sk_is_disconnected(const struct sock *sk);
 bool ovpn_shim_sk_is_shut_for_sending(const struct sock *sk);
 bool ovpn_shim_tcp_set_nodelay(struct sock *sk, bool on);
 bool ovpn_shim_tcp_is_idle(const struct sock *sk);
+bool ovpn_shim_sk_trylock(struct sock *sk, gfp_t *allocation);
+void ovpn_shim_sk_unlock(struct sock *sk, gfp_t allocation);
 void ovpn_shim_sk_lock_callbacks(struct sock *sk);
 void ovpn_shim_sk_unlock_callbacks(struct sock *sk);
 void ovpn_shim_sk_wake_readers(struct sock *sk);
