@@ -9,10 +9,10 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 
 import pytest
-from ovpnlab import iperf, link, stream
+from ovpnlab import iperf, link, logs, stream
 from ovpnlab.family import KeyPair
 from ovpnlab.flow import Flow, Result
 from ovpnlab.interface import Interface
@@ -166,9 +166,11 @@ def tunnels(loaded: None, results: Path) -> Iterator[tuple[SlowTunnel, SlowTunne
     with contextlib.ExitStack() as stack:
         secrets = stack.enter_context(TemporaryDirectory(prefix="pki-"))
         pki = Pki(Path(secrets))
+        directory = Path(mkdtemp(prefix="slow-"))
+        stack.callback(logs.keep, directory, results / "slow")
         made = (
-            SlowTunnel("slow", pki, results / "slow"),
-            SlowTunnel("user", pki, results / "slow", "disable-dco"),
+            SlowTunnel("slow", pki, directory),
+            SlowTunnel("user", pki, directory, "disable-dco"),
         )
         for tunnel in made:
             stack.callback(tunnel.close)
