@@ -153,6 +153,7 @@ def _check_added(end: Interface, error: OSError | None, sock: socket.socket, spa
     spare.takes(sock, REMOTE if sock.type == socket.SOCK_DGRAM else None)
 
 
+@pytest.mark.smoke
 def test_new_peer_udp(sweep: Sweep, end: Interface, spare: Spare) -> None:
     def add(fault: Fault) -> None:
         with in_requests(fault):
@@ -207,6 +208,7 @@ def test_new_peer_p2p_replaces(sweep: Sweep, interface: MakeInterface, alpha: Na
         removals.close()
 
 
+@pytest.mark.smoke
 def test_new_peer_tcp(
     sweep: Sweep, end: Interface, spare: Spare, alpha: Namespace, beta: Namespace
 ) -> None:
@@ -306,6 +308,7 @@ def _seals_with(end: Interface, wire: Endpoint) -> int | None:
     return wire.receive_ip().key_id
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("cipher", [1, 2], ids=["aes", "chacha"])
 def test_new_key(sweep: Sweep, end: Interface, wire: Endpoint, cipher: int) -> None:
     """The slot has the old key or the new one, and it works."""

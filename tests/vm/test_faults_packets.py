@@ -62,6 +62,7 @@ def _came(far: Channel, sender: socket.socket, marker: bytes) -> list[bytes]:
 # -- out by the tunnel --------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("size", [100, 1300])
 def test_send_udp(
     sweep: Sweep, one: tuple[Interface, Endpoint], sender: socket.socket, size: int
@@ -128,6 +129,7 @@ def _arrive(fault: Fault, send: Callable[[], object], taken: Callable[[], bool])
         waiting.until(lambda: fault.look() or taken(), "what was sent arrives", 20, 0.002)
 
 
+@pytest.mark.smoke
 def test_receive_udp(sweep: Sweep, one: tuple[Interface, Endpoint], receiver: str) -> None:
     """One packet: it is accepted once, or lost. At best nothing needs memory."""
     end, wire = one
@@ -351,6 +353,7 @@ def _ask(request: Callable[[], None]) -> OSError | None:
     return None
 
 
+@pytest.mark.smoke
 def test_requests(interface: Callable, sender: socket.socket) -> None:
     """Peers and keys come and go, with some requests refused, while packets are sent to them."""
     end = interface()
@@ -402,6 +405,7 @@ def test_requests(interface: Callable, sender: socket.socket) -> None:
 # -- the end ------------------------------------------------------------------------------
 
 
+@pytest.mark.smoke
 def test_nothing_is_left(alpha: Namespace, beta: Namespace) -> None:
     """After all of the above the module goes. The search for lost memory follows."""
     assert not alpha.has("tun0") and not beta.has("tun0"), "a test has left its interface"
