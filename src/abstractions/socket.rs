@@ -160,14 +160,14 @@ impl Sock {
 
     /// Locks the socket, if nobody else has it.
     pub fn try_lock<'a>(&'a self, _bh: &'a BhDisabled) -> Option<SockSpinLock<'a>> {
-        let mut allocation = 0;
+        let mut memory = bindings::ovpn_shim_sk_memory::default();
         // SAFETY: By the type invariants; bottom halves are disabled for as long as the result
         // lives, which releases it.
-        let locked = unsafe { bindings::ovpn_shim_sk_trylock(self.as_raw(), &mut allocation) };
+        let locked = unsafe { bindings::ovpn_shim_sk_trylock(self.as_raw(), &mut memory) };
         // Made only if it is: what is made unlocks.
         locked.then(|| SockSpinLock {
             sock: self,
-            allocation,
+            memory,
             _not_send: PhantomData,
         })
     }
@@ -205,8 +205,8 @@ impl Drop for SockLock<'_> {
 /// A socket is locked as softirq context locks it, and unlocked when this goes. Must not sleep.
 pub struct SockSpinLock<'a> {
     sock: &'a Sock,
-    /// What flags memory for the socket was allocated with before.
-    allocation: bindings::gfp_t,
+    /// Where its memory came from before.
+    memory: bindings::ovpn_shim_sk_memory,
     _not_send: PhantomData<*mut ()>,
 }
 
@@ -219,6 +219,6 @@ impl Locked for SockSpinLock<'_> {
 impl Drop for SockSpinLock<'_> {
     fn drop(&mut self) {
         // SAFETY: By construction, this thread holds the lock.
-        unsafe { bindings::ovpn_shim_sk_unlock(self.sock.as_raw(), self.allocation) };
+        unsafe { bindings::ovpn_shim_sk_unlock(self.sock.as_raw(), &self.memory) };
     }
 }

@@ -277,6 +277,11 @@ pub fn send<T: Stream>(this: RcuRef<'_, T>, mut message: SkBuff, bh: &BhDisabled
 /// Sends now what waits, if the connection is idle: whoever waits for the answer has it sooner.
 /// While something is on its way, the work item puts what comes meanwhile into full segments.
 fn flush_idle<T: Stream>(this: &T, bh: &BhDisabled) -> Option<Flushed> {
+    // Tunnels over TCP within each other would pile up on one stack.
+    // SAFETY: Bottom halves are disabled.
+    if unsafe { bindings::ovpn_shim_xmit_is_nested() } {
+        return None;
+    }
     let lock = this.sock().try_lock(bh)?;
     // SAFETY: The socket is valid, and locked.
     let idle = unsafe { bindings::ovpn_shim_tcp_is_idle(lock.sock().as_raw()) };

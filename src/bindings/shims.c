@@ -305,10 +305,19 @@ bool ovpn_shim_tcp_is_idle(const struct sock *sk)
 }
 
 /*
- * With bottom halves disabled: locks the socket as softirq context does, if nobody else has it.
- * Until it is unlocked, what allocates memory for it must not sleep, as it would in a process.
+ * With bottom halves disabled: whether a device transmits for another device.
  */
-bool ovpn_shim_sk_trylock(struct sock *sk, gfp_t *allocation)
+bool ovpn_shim_xmit_is_nested(void)
+{
+	return dev_recursion_level() > 1;
+}
+
+/*
+ * With bottom halves disabled: locks the socket as softirq context does, if nobody else has it.
+ * Until it is unlocked, what is sent must neither sleep for memory nor take it from the current
+ * task, which may be an interrupted one that is just using its own.
+ */
+bool ovpn_shim_sk_trylock(struct sock *sk, struct ovpn_shim_sk_memory *memory)
 {
 	if (!spin_trylock(&sk->sk_lock.slock))
 		return false;
@@ -316,14 +325,17 @@ bool ovpn_shim_sk_trylock(struct sock *sk, gfp_t *allocation)
 		spin_unlock(&sk->sk_lock.slock);
 		return false;
 	}
-	*allocation = sk->sk_allocation;
+	memory->allocation = sk->sk_allocation;
+	memory->task_frag = sk->sk_use_task_frag;
 	sk->sk_allocation = GFP_ATOMIC;
+	sk->sk_use_task_frag = false;
 	return true;
 }
 
-void ovpn_shim_sk_unlock(struct sock *sk, gfp_t allocation)
+void ovpn_shim_sk_unlock(struct sock *sk, const struct ovpn_shim_sk_memory *memory)
 {
-	sk->sk_allocation = allocation;
+	sk->sk_allocation = memory->allocation;
+	sk->sk_use_task_frag = memory->task_frag;
 	spin_unlock(&sk->sk_lock.slock);
 }
 

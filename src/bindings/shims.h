@@ -135,8 +135,15 @@ bool ovpn_shim_sk_is_disconnected(const struct sock *sk);
 bool ovpn_shim_sk_is_shut_for_sending(const struct sock *sk);
 bool ovpn_shim_tcp_set_nodelay(struct sock *sk, bool on);
 bool ovpn_shim_tcp_is_idle(const struct sock *sk);
-bool ovpn_shim_sk_trylock(struct sock *sk, gfp_t *allocation);
-void ovpn_shim_sk_unlock(struct sock *sk, gfp_t allocation);
+/* Where the memory of what a process sends on a socket comes from. */
+struct ovpn_shim_sk_memory {
+	gfp_t allocation;
+	bool task_frag;
+};
+
+bool ovpn_shim_xmit_is_nested(void);
+bool ovpn_shim_sk_trylock(struct sock *sk, struct ovpn_shim_sk_memory *memory);
+void ovpn_shim_sk_unlock(struct sock *sk, const struct ovpn_shim_sk_memory *memory);
 void ovpn_shim_sk_lock_callbacks(struct sock *sk);
 void ovpn_shim_sk_unlock_callbacks(struct sock *sk);
 void ovpn_shim_sk_wake_readers(struct sock *sk);
