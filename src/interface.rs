@@ -12,7 +12,7 @@ use crate::{
         rtnl::LinkOps,
         skb::{self, SkBuff},
         softirq::BhDisabled,
-        workqueue::{DelayedWork, Run},
+        workqueue::{DelayedWork, Run, WorkClass},
     },
     config::{NewKey, NewPeer, PeerInfo, Slot},
     keepalive,
@@ -58,6 +58,8 @@ pub(crate) static LINK: LinkOps<Interface> = LinkOps::new(c"ovpn-dco");
 
 /// Bytes of the largest outer headers: IPv6 and UDP.
 pub(crate) const OUTER_HEADERS: u32 = 40 + 8;
+static KEEPALIVE: WorkClass = WorkClass::new();
+
 const ETHERNET_MTU: u32 = 1500;
 const IP_MTU_MAX: u32 = 65535;
 
@@ -94,7 +96,7 @@ impl Driver for Interface {
                 gro: GroCells::new(),
                 workspaces,
                 peers <- Peers::new(),
-                keepalive <- DelayedWork::new(),
+                keepalive <- DelayedWork::new(&KEEPALIVE),
             }? Error),
             GFP_KERNEL,
         )

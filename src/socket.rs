@@ -9,7 +9,7 @@ use crate::{
         socket::{Kind, Locked, Sock, SocketFile},
         tcp::Connection,
         tcp_attach, udp_tunnel,
-        workqueue::DelayedWork,
+        workqueue::{DelayedWork, WorkClass},
     },
     config::Reason,
     interface::Interface,
@@ -46,6 +46,8 @@ pub(crate) struct Socket {
     pub(crate) failure: Atomic<i32>,
     pub(crate) patience: Atomic<i32>,
 }
+
+static ENDING: WorkClass = WorkClass::new();
 
 const OUT_OF_MEMORY: &CStr = c"out of memory";
 const BUSY: Refusal = Refusal::new(
@@ -85,7 +87,7 @@ impl Socket {
                 first: id,
                 users: Atomic::new(1),
                 connection <- Connection::new(),
-                ending <- DelayedWork::new(),
+                ending <- DelayedWork::new(&ENDING),
                 failure: Atomic::new(0),
                 patience: Atomic::new(0),
             }),

@@ -16,7 +16,7 @@ use super::{
     softirq::{BhDisabled, LockBh},
     tcp_attach::Saved,
     tcp_overrides::Overrides,
-    workqueue::{DelayedWork, Run},
+    workqueue::{DelayedWork, Run, WorkClass},
 };
 use crate::bindings;
 use core::marker::PhantomData;
@@ -87,6 +87,7 @@ pub trait Stream: Run<FLUSH> {
 
 /// The number of the work item that sends.
 pub const FLUSH: u64 = 1;
+static FLUSHING: WorkClass = WorkClass::new();
 
 /// What waits to be sent.
 pub(super) struct Outgoing {
@@ -180,7 +181,7 @@ impl<T: Stream> Connection<T> {
             attached: Atomic::new(false),
             paused: Atomic::new(false),
             closing: Atomic::new(false),
-            flush <- DelayedWork::new(),
+            flush <- DelayedWork::new(&FLUSHING),
             _owner: PhantomData,
         })
     }

@@ -85,6 +85,19 @@ impl Drop for WorkQueue {
     }
 }
 
+/// What lockdep tells one kind of work from others by, in a static.
+pub struct WorkClass(Opaque<bindings::lock_class_key>);
+
+// SAFETY: Only the address counts.
+unsafe impl Sync for WorkClass {}
+
+impl WorkClass {
+    /// A class of its own.
+    pub const fn new() -> Self {
+        Self(Opaque::uninit())
+    }
+}
+
 /// What a [`DelayedWork`] does.
 pub trait Run<const ID: u64 = 0>: Sized + Send + Sync + 'static {
     /// The embedded work item.
@@ -115,12 +128,18 @@ unsafe impl<T: Send + Sync, const ID: u64> Send for DelayedWork<T, ID> {}
 unsafe impl<T: Send + Sync, const ID: u64> Sync for DelayedWork<T, ID> {}
 
 impl<T: Run<ID>, const ID: u64> DelayedWork<T, ID> {
-    /// A new item, not pending.
-    pub fn new() -> impl PinInit<Self> {
+    /// A new item of a kind, not pending.
+    pub fn new(class: &'static WorkClass) -> impl PinInit<Self> {
         pin_init!(Self {
-            raw <- Opaque::ffi_init(|slot| {
-                // SAFETY: `slot` is valid for initialisation.
-                unsafe { bindings::ovpn_shim_init_delayed_work(slot, Some(Self::trampoline)) }
+            raw <- Opaque::ffi_init(move |slot| {
+                // SAFETY: `slot` is valid for initialisation, and the class is static.
+                unsafe {
+                    bindings::ovpn_shim_init_delayed_work(
+                        slot,
+                        Some(Self::trampoline),
+                        class.0.get(),
+                    )
+                }
             }),
             owner: Atomic::new(ptr::null_mut()),
             _owner: PhantomData,

@@ -30,9 +30,15 @@ void ovpn_shim_init_rcu_work(struct rcu_work *work, work_func_t func)
 	INIT_RCU_WORK(work, func);
 }
 
-void ovpn_shim_init_delayed_work(struct delayed_work *work, work_func_t func)
+/*
+ * As INIT_DELAYED_WORK(), which would have one lock class for all work that comes this way: then
+ * lockdep would take what waits for one kind for waiting for any.
+ */
+void ovpn_shim_init_delayed_work(struct delayed_work *work, work_func_t func,
+				 struct lock_class_key *class)
 {
-	INIT_DELAYED_WORK(work, func);
+	__INIT_WORK_KEY(&work->work, func, 0, class);
+	__timer_init(&work->timer, delayed_work_timer_fn, TIMER_IRQSAFE);
 }
 
 int ovpn_shim_rhltable_init(struct rhltable *table,

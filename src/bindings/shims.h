@@ -25,7 +25,8 @@ struct strparser;
 struct udp_tunnel_sock_cfg;
 
 void ovpn_shim_init_rcu_work(struct rcu_work *work, work_func_t func);
-void ovpn_shim_init_delayed_work(struct delayed_work *work, work_func_t func);
+void ovpn_shim_init_delayed_work(struct delayed_work *work, work_func_t func,
+				 struct lock_class_key *class);
 
 int ovpn_shim_rhltable_init(struct rhltable *table,
 			    const struct rhashtable_params *params);
