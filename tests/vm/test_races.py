@@ -32,7 +32,7 @@ SILENT = list(range(2, 18))
 GONE_BY_EITHER = {Reason.USERSPACE, Reason.TRANSPORT_DISCONNECT}
 
 pytestmark = [
-    pytest.mark.timeout(3600 if LONG else 300),
+    pytest.mark.timeout(3600 if LONG else 900),
     # The other threads hold nothing that the forked processes use.
     pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning"),
 ]

@@ -14,14 +14,14 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from . import command, link, memory, waiting
+from . import command, kmemleak, link, memory, waiting
 from .family import Control, KeyPair, Reason, Removal, Removals
 from .interface import Interface, udp_socket
 from .namespace import Namespace
 from .netlink import NetlinkError
 
 # For what takes no time on an idle machine. This one may be emulated, busy, and full of checks.
-PATIENCE = 30
+PATIENCE = 120 if kmemleak.is_available() else 30
 SO_RCVBUFFORCE = 33
 _UNREGISTER_TIMEOUT = Path("/proc/sys/net/core/netdev_unregister_timeout_secs")
 _FORK = multiprocessing.get_context("fork")
