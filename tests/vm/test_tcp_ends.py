@@ -225,8 +225,11 @@ def is_plain(peer: TcpPeer) -> None:
     assert far.recv(100) == b"any bytes"
     near.setblocking(False)
     assert select.select([near], [near], [], 0) == ([], [near], [])
-    far.sendall(b"!")
+    # What comes while somebody waits for it wakes them.
+    later = threading.Timer(0.3, far.sendall, (b"!",))
+    later.start()
     assert select.select([near], [], [], 5)[0], "the daemon is not woken"
+    later.join()
     assert near.recv(10, socket.MSG_PEEK) == b"!"
     assert near.recv(10) == b"!"
     assert near.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0
