@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ovpnlab import module
+from ovpnlab import kmemleak, module
 from ovpnlab.command import CommandFailed
 from ovpnlab.namespace import Namespace
 from ovpnlab.network import cable
@@ -46,7 +46,7 @@ def run_script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=110,
+        timeout=110 * kmemleak.slowness(),
         check=False,
     )
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 
+from . import kmemleak
+
 
 class CommandFailed(RuntimeError):
     """A program ended with a status other than 0, or not in time."""
@@ -25,8 +27,8 @@ def run(
 ) -> str:
     """Run a program to its end and return what it printed (both streams).
 
-    With `check`, a status other than 0 raises `CommandFailed`; running out of
-    time always does.
+    With `check`, a status other than 0 raises `CommandFailed`; running out of time, which
+    is `timeout` seconds and more on a debug kernel, always does.
     """
     try:
         done = subprocess.run(
@@ -37,7 +39,7 @@ def run(
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            timeout=timeout,
+            timeout=timeout * kmemleak.slowness(),
         )
     except subprocess.TimeoutExpired as expired:
         output = expired.output or b""

@@ -21,7 +21,7 @@ from .namespace import Namespace
 from .netlink import NetlinkError
 
 # For what takes no time on an idle machine. This one may be emulated, busy, and full of checks.
-PATIENCE = 120 if kmemleak.is_available() else 30
+PATIENCE = 30 * kmemleak.slowness()
 SO_RCVBUFFORCE = 33
 _UNREGISTER_TIMEOUT = Path("/proc/sys/net/core/netdev_unregister_timeout_secs")
 _FORK = multiprocessing.get_context("fork")
