@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from ovpnlab import module
+from ovpnlab import kmemleak, module
 from ovpnlab.crowd import Crowd
 from ovpnlab.family import Control
 from ovpnlab.office import Office
@@ -27,14 +27,14 @@ def crowd(office: Office) -> Iterator[Crowd]:
     made.close()
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(420 * kmemleak.slowness())
 def test_fifty_clients(office: Office, daemons: list[Daemon], crowd: Crowd) -> None:
     """All connect at once, are served and counted, and the server ends with all of them."""
     server = office.server_daemon("duplicate-cn", "hand-window 120", name="server-crowd")
     daemons.append(server)
     server.start()
     server.wait_ready()
-    crowd.connect(timeout=240)
+    crowd.connect(timeout=240 * kmemleak.slowness())
     for client in crowd.clients:
         assert client.find(r"DCO device tun\d+ opened"), client.tail()
 
