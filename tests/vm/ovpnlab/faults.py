@@ -109,14 +109,13 @@ class Chance:
     """While the context lasts, the calling thread is marked."""
 
     def __enter__(self) -> None:
-        self._mark("1")
+        # Opening it takes memory, which may fail while the thread is marked.
+        self._fd = os.open("/proc/thread-self/make-it-fail", os.O_WRONLY | os.O_CLOEXEC)
+        os.pwrite(self._fd, b"1", 0)
 
     def __exit__(self, *_: object) -> None:
-        self._mark("0")
-
-    @staticmethod
-    def _mark(value: str) -> None:
-        Path("/proc/thread-self/make-it-fail").write_text(value)
+        os.pwrite(self._fd, b"0", 0)
+        os.close(self._fd)
 
 
 @contextlib.contextmanager
