@@ -29,6 +29,8 @@ from ovpnlab.wire import Endpoint  # noqa: E402
 Refused = Callable[..., AbstractContextManager[None]]
 Overlooked = Callable[[], AbstractContextManager[None]]
 
+pytest_plugins = ["ovpnlab.asking"]
+
 KERNEL_LOG = "kernel-log"  # the name of the plugin that watches it
 MakeInterface = Callable[..., Interface]
 MakeEndpoint = Callable[..., Endpoint]

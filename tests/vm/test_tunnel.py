@@ -15,21 +15,15 @@ import time
 from collections.abc import Callable
 
 import pytest
-from conftest import MODES, OUTER, MakeEndpoint, MakeInterface
+from conftest import MODES, MakeEndpoint, MakeInterface
 from ovpnlab import aead, iperf, link, packet, waiting
-from ovpnlab.capture import udp_payload
-from ovpnlab.family import PEER_ID_UNDEFINED, Cipher, KeyPair, Reason, Removals, Slot
+from ovpnlab.family import Cipher, KeyPair, Reason, Removals, Slot
+from ovpnlab.forgery import bits
 from ovpnlab.interface import Interface, udp_socket
 from ovpnlab.namespace import Namespace
 from ovpnlab.netlink import NetlinkError
 from ovpnlab.ping import ping
-from ovpnlab.wire import DATA_V2, KEEPALIVE, OVERHEAD, Endpoint
-
-
-def bits(index: int, data: bytes) -> bytes:
-    """The data with one bit flipped."""
-    return data[:index] + bytes([data[index] ^ 1]) + data[index + 1 :]
-
+from ovpnlab.wire import KEEPALIVE, OVERHEAD, Endpoint
 
 # -- two of ours --------------------------------------------------------------------------
 
@@ -193,403 +187,20 @@ def test_many_peers(interface: MakeInterface, beta: Namespace, stack: contextlib
         assert wire.is_silent()
 
 
-# -- routing ------------------------------------------------------------------------------
-
-
-@pytest.mark.smoke
-def test_iroute(interface: MakeInterface, endpoint: MakeEndpoint) -> None:
-    """The gateway of a route is the VPN address of the peer that gets the packet."""
-    end = interface()
-    first = endpoint(end, 1, "10.8.0.2", "fd00:8::2")
-    second = endpoint(end, 2, "10.8.0.3", "fd00:8::3")
-    end.namespace.ip(
-        "route add 198.51.100.0/24 via 10.8.0.3",
-        "route add 2001:db8:99::/64 via fd00:8::3",
-        "route add 203.0.113.0/24 dev tun0",
-    )
-    with (
-        end.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as four,
-        end.namespace.socket(socket.AF_INET6, socket.SOCK_DGRAM) as six,
-    ):
-        four.sendto(b"x", ("198.51.100.7", 9))
-        assert second.receive_ip(protocol=packet.UDP).ip.destination == "198.51.100.7"
-        six.sendto(b"x", ("2001:db8:99::7", 9))
-        assert second.receive_ip(protocol=packet.UDP).ip.destination == "2001:db8:99::7"
-        four.sendto(b"x", ("203.0.113.7", 9))  # on the interface, and no peer's
-        assert first.is_silent() and second.is_silent(0.1)
-    # And the way in: the source resolves to the same peer.
-    assert second.echo("198.51.100.7", "10.8.0.1", 5)
-    assert second.echo("2001:db8:99::7", "fd00:8::1", 6)
-    with pytest.raises(TimeoutError):
-        first.echo("198.51.100.7", "10.8.0.1", 7, timeout=0.5)
-
-
-def test_route_changes_are_followed(interface: MakeInterface, endpoint: MakeEndpoint) -> None:
-    """An iroute moves from one client to another, under traffic."""
-    end = interface()
-    wires = {2: endpoint(end, 1, "10.8.0.2"), 3: endpoint(end, 2, "10.8.0.3")}
-    with end.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        for gateway in (2, 3, 2, 3):
-            end.namespace.ip(f"route replace 198.51.100.0/24 via 10.8.0.{gateway}")
-            sock.sendto(b"x", ("198.51.100.7", 9))
-            assert wires[gateway].receive_ip(protocol=packet.UDP).ip.destination == "198.51.100.7"
-            assert wires[5 - gateway].is_silent(0.2)
-
-
-@pytest.mark.smoke
-def test_client_to_client(interface: MakeInterface, endpoint: MakeEndpoint) -> None:
-    """Out of the interface, through the kernel's routing, and into it again."""
-    end = interface()
-    end.namespace.forward()
-    first = endpoint(end, 1, "10.8.0.2", "fd00:8::2")
-    second = endpoint(end, 2, "10.8.0.3", "fd00:8::3")
-    first.send(packet.echo_request("10.8.0.2", "10.8.0.3", 7))
-    got = second.receive_ip()
-    assert (got.ip.source, got.ip.destination, got.peer_id) == ("10.8.0.2", "10.8.0.3", 2)
-    second.send(packet.echo_request("fd00:8::3", "fd00:8::2", 8))
-    assert first.receive_ip(protocol=packet.ICMPV6).ip.destination == "fd00:8::2"
-
-
-@pytest.mark.smoke
-def test_reverse_path_filter(interface: MakeInterface, endpoint: MakeEndpoint) -> None:
-    """A client may not send in another's name, nor in nobody's; dropped and counted."""
-    end = interface()
-    first = endpoint(end, 1, "10.8.0.2", "fd00:8::2")
-    second = endpoint(end, 2, "10.8.0.3", "fd00:8::3")
-    before = link.get(end.namespace, "tun0").statistics
-    for source in ("10.8.0.3", "10.8.0.77", "10.8.0.1", "8.8.8.8"):
-        first.send(packet.echo_request(source, "10.8.0.1"))
-    for source in ("fd00:8::3", "fd00:8::77", "fd00:8::1", "2001:db8:77::1"):
-        first.send(packet.echo_request(source, "fd00:8::1"))
-    assert second.is_silent() and first.is_silent(0.1)
-    after = link.get(end.namespace, "tun0").statistics
-    assert after["rx_packets"] == before["rx_packets"]
-    # And it still works in its own name.
-    assert first.echo("10.8.0.2", "10.8.0.1", 9)
-    assert first.echo("fd00:8::2", "fd00:8::1", 10)
-
-
-@pytest.mark.differs_from_c("it does not count these drops")
-def test_reverse_path_filter_counts(one: tuple[Interface, Endpoint]) -> None:
+def test_wire_format(one: tuple[Interface, Endpoint]) -> None:
+    """Byte by byte: opcode and key id, peer id, packet id, tag, ciphertext."""
     end, wire = one
-    before = link.get(end.namespace, "tun0").statistics
-    for _ in range(5):
-        wire.send(packet.echo_request("10.8.0.99", "10.8.0.1"))
-    wire.echo("10.8.0.2", "10.8.0.1")
-    after = link.get(end.namespace, "tun0").statistics
-    counted = sum(after[name] - before[name] for name in ("rx_dropped", "rx_errors"))
-    assert counted == 5
-
-
-def test_no_filter_in_p2p(interface: MakeInterface, endpoint: MakeEndpoint) -> None:
-    """There is one peer, and everything is from it and for it."""
-    end = interface(mode=link.MODE_P2P)
-    wire = endpoint(end, 1, "10.8.0.2")
-    end.namespace.ip("route add 198.51.100.0/24 dev tun0")
-    assert wire.echo("198.51.100.7", "10.8.0.1").ip.destination == "198.51.100.7"
-
-
-def test_inner_garbage(one: tuple[Interface, Endpoint]) -> None:
-    """Authentic packets with nonsense inside are dropped, and nothing else happens."""
-    end, wire = one
-    good = packet.echo_request("10.8.0.2", "10.8.0.1")
-    for inner in (
-        b"",
-        b"\x45",
-        b"\x60",
-        b"\x00" * 40,
-        b"\xff" * 60,
-        good[:19],
-        good[:-20],  # shorter than its header says
-        b"\x4f" + good[1:20],  # a header of 60 bytes in 20
-        b"\x60" + bytes(38),
-        KEEPALIVE[:8],
-        KEEPALIVE[:15],
-    ):
-        wire.send(inner)
-    assert wire.is_silent(0.3)
-    assert wire.echo("10.8.0.2", "10.8.0.1", 9)
-    assert end.has_peer(1)
-
-
-# -- authentication, replay, float --------------------------------------------------------
-
-
-@pytest.mark.smoke
-def test_replay_is_dropped(one: tuple[Interface, Endpoint]) -> None:
-    """Each packet is taken once, in whatever order the packets come."""
-    _, wire = one
-    sent = {n: wire.seal(packet.echo_request("10.8.0.2", "10.8.0.1", n)) for n in range(1, 21)}
-    for number in (1, 2, 5, 4, 20, 3, 10):
-        wire.send_raw(sent[number])
-        assert wire.receive_reply(number)
-    for number in (1, 2, 3, 4, 5, 10, 20):
-        wire.send_raw(sent[number])
-    assert wire.is_silent()
-    wire.send_raw(sent[11])
-    assert wire.receive_reply(11)
-
-
-def test_replay_window_moves_on(one: tuple[Interface, Endpoint]) -> None:
-    """A jump ahead is taken; what is far behind it is not, near behind it is."""
-    _, wire = one
-    assert wire.echo("10.8.0.2", "10.8.0.1", 1, packet_id=1)
-    assert wire.echo("10.8.0.2", "10.8.0.1", 2, packet_id=1_000_000)
-    assert wire.echo("10.8.0.2", "10.8.0.1", 3, packet_id=1_000_000 - 60)
-    for packet_id in (2, 1_000_000 - 60, 1_000_000, 100_000):
-        wire.send(packet.echo_request("10.8.0.2", "10.8.0.1", 4), packet_id=packet_id)
-    assert wire.is_silent()
-    assert wire.echo("10.8.0.2", "10.8.0.1", 5, packet_id=0xFFFFFFFF)
-
-
-def test_captured_frames_are_dropped(pair: Callable) -> None:
-    """Someone on the wire between two of ours sends all that it has seen again."""
-    near, far = pair(inner6=False)
-    wiretap = far.namespace.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-    with wiretap:
-        wiretap.bind(("eth0", 3))
-        assert ping(far.namespace, "10.8.0.1", count=5, interval=0.02).complete
-        wiretap.setblocking(False)
-        frames = []
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                frames.append(wiretap.recv(2048))
-        # What far sent to near: UDP with DATA_V2 inside
-        seen = [f for f in frames if (udp_payload(f) or b"\0")[0] >> 3 == DATA_V2]
-        sent = [frame for frame in seen if frame[26:30] == socket.inet_aton("192.0.2.2")]
-        assert len(sent) == 5
-        before = near.peer(21), link.get(near.namespace, "tun0").statistics
-        for frame in sent * 3:
-            wiretap.send(frame)
-        assert ping(far.namespace, "10.8.0.1", count=1).complete
-        after = near.peer(21), link.get(near.namespace, "tun0").statistics
-    assert after[0].vpn_rx.packets == before[0].vpn_rx.packets + 1
-    assert after[1]["rx_packets"] == before[1]["rx_packets"] + 1
-
-
-def test_packet_id_zero_is_dropped(one: tuple[Interface, Endpoint]) -> None:
-    _, wire = one
-    wire.send(packet.echo_request("10.8.0.2", "10.8.0.1", 1), packet_id=0)
-    assert wire.is_silent()
-
-
-def test_packet_ids_start_at_1_and_go_up(one: tuple[Interface, Endpoint]) -> None:
-    end, wire = one
-    seen = [wire.echo("10.8.0.2", "10.8.0.1", n).packet_id for n in range(1, 30)]
-    assert seen == list(range(1, 30))
-    # A new key starts anew.
-    keys = KeyPair.random(1)
-    wire.add_key(keys)
-    end.add_key(1, keys.flipped())
-    reply = wire.echo("10.8.0.2", "10.8.0.1", 99, key_id=1)
-    assert (reply.key_id, reply.packet_id) == (1, 1)
-
-
-def _forgeries(wire: Endpoint) -> list[bytes]:
-    """Packets like authentic ones, each with something wrong."""
-    good = wire.seal(packet.echo_request("10.8.0.2", "10.8.0.1", 1))
-    return [
-        bits(8, good),  # the tag
-        bits(23, good),
-        bits(24, good),  # the ciphertext
-        bits(len(good) - 1, good),
-        bits(7, good),  # the packet id
-        good[:-1],
-        good + b"\0",
-        good[:24],  # nothing inside
-        good[:9],
-        good[:8] + bytes(len(good) - 8),
-        bytes([good[0] + 1]) + good[1:],  # a key id that is not installed
-    ]
-
-
-@pytest.mark.smoke
-def test_forgery_is_dropped(one: tuple[Interface, Endpoint]) -> None:
-    _, wire = one
-    forged = _forgeries(wire)
-    for each in forged:
-        wire.send_raw(each)
-    assert wire.is_silent()
-    assert wire.echo("10.8.0.2", "10.8.0.1", 2)
-
-
-@pytest.mark.differs_from_c("it counts before it authenticates")
-def test_forgery_is_not_counted(one: tuple[Interface, Endpoint]) -> None:
-    end, wire = one
-    for each in _forgeries(wire):
-        wire.send_raw(each)
-    assert wire.echo("10.8.0.2", "10.8.0.1", 2)
-    found = end.peer(1)
-    assert (found.link_rx.packets, found.vpn_rx.packets) == (1, 1)
-
-
-@pytest.mark.smoke
-@pytest.mark.differs_from_c("it floats before it authenticates")
-def test_forgery_does_not_float(one: tuple[Interface, Endpoint], beta: Namespace) -> None:
-    """Who can only send UDP cannot take a client's packets away from it."""
-    end, wire = one
-    with udp_socket(beta, "192.0.2.2") as attacker:
-        for each in _forgeries(wire):
-            attacker.sendto(each, end.address)
-        # What was authentic once is not authentic from elsewhere again.
-        replayed = wire.send(packet.echo_request("10.8.0.2", "10.8.0.1", 3))
-        assert wire.receive_reply(3)
-        attacker.sendto(replayed, end.address)
-        assert wire.echo("10.8.0.2", "10.8.0.1", 4)
-        attacker.sendto(replayed, end.address)
-        time.sleep(0.2)
-        assert end.peer(1).remote == wire.address
-        assert ping_from(end, "10.8.0.2", wire)
-        attacker.settimeout(0.2)
-        with pytest.raises(TimeoutError):
-            attacker.recv(2048)
-
-
-def ping_from(end: Interface, destination: str, wire: Endpoint) -> bool:
-    """Send a datagram from the interface; whether it comes to the endpoint."""
-    with end.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.sendto(b"are you there?", (destination, 9))
-    with contextlib.suppress(TimeoutError):
-        return wire.receive_ip(2, packet.UDP).ip.payload[8:] == b"are you there?"
-    return False
-
-
-@pytest.mark.smoke
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("version", [4, 6])
-def test_float(
-    interface: MakeInterface,
-    endpoint: MakeEndpoint,
-    beta: Namespace,
-    stack: contextlib.ExitStack,
-    version: int,
-    mode: str,
-) -> None:
-    """An authentic packet from a new port takes the traffic there, and GET_PEER says so."""
-    end = interface(outer=OUTER[version][0], mode=MODES[mode])
-    keys = KeyPair.random()
-    old = endpoint(end, 1, "10.8.0.2", None, keys, OUTER[version][1])
-    assert old.echo("10.8.0.2", "10.8.0.1", 1)
-    new = Endpoint(beta, OUTER[version][1], end.address, 1, keys)
-    stack.callback(new.close)
-    new.packet_ids = old.packet_ids
-    assert new.echo("10.8.0.2", "10.8.0.1", 2)
-    assert end.peer(1).remote == new.address
-    assert ping_from(end, "10.8.0.2", new)
-    assert old.is_silent(0.2)
-
-
-@pytest.mark.differs_from_c("it finds a peer by the address that it had at first")
-def test_undefined_peer_id_after_float(one: tuple[Interface, Endpoint], beta: Namespace) -> None:
-    """The address that finds the peer is the one that it has now."""
-    end, old = one
-    new = Endpoint(beta, "192.0.2.2", end.address, 1, *old.keys.values())
-    new.packet_ids = old.packet_ids
-    assert new.echo("10.8.0.2", "10.8.0.1", 1)
-    assert new.echo("10.8.0.2", "10.8.0.1", 2, peer_id=PEER_ID_UNDEFINED)
-    old.send(packet.echo_request("10.8.0.2", "10.8.0.1", 3), peer_id=PEER_ID_UNDEFINED)
-    assert new.is_silent(0.3) and old.is_silent(0.1)
-    new.close()
-
-
-@pytest.mark.differs_from_c("it does not float from one family to the other")
-def test_float_between_families(
-    alpha: Namespace, interface: MakeInterface, beta: Namespace, stack: contextlib.ExitStack
-) -> None:
-    """A client of a dual-stack server leaves IPv4 for IPv6, and comes back."""
-    end = interface(outer=None)
-    sock = alpha.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    stack.callback(sock.close)
-    sock.bind(("::", 0))
-    port = sock.getsockname()[1]
-    keys = KeyPair.random()
-    four = Endpoint(beta, "192.0.2.2", ("192.0.2.1", port), 1, keys)
-    six = Endpoint(beta, "2001:db8::2", ("2001:db8::1", port), 1, keys)
-    six.packet_ids = four.packet_ids
-    stack.callback(four.close)
-    stack.callback(six.close)
-    end.add_peer(1, four.address, keys.flipped(), "10.8.0.2", transport=sock)
-    for number, wire in enumerate((four, six, four, six), start=1):
-        assert wire.echo("10.8.0.2", "10.8.0.1", number).source[0] == wire.remote[0]
-        assert end.peer(1).remote == wire.address
-
-
-@pytest.mark.differs_from_c("it goes on sending from the first local address")
-def test_local_address_is_learned(
-    interface: MakeInterface, beta: Namespace, alpha: Namespace, stack: contextlib.ExitStack
-) -> None:
-    """A server with two addresses answers from the one that the client sends to."""
-    end = interface(outer=None)
-    sock = alpha.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    stack.callback(sock.close)
-    sock.bind(("0.0.0.0", 0))
-    port = sock.getsockname()[1]
-    keys = KeyPair.random()
-    wire = Endpoint(beta, "192.0.2.2", ("192.0.2.3", port), 1, keys)
-    stack.callback(wire.close)
-    end.add_peer(1, wire.address, keys.flipped(), "10.8.0.2", transport=sock)
-    assert wire.echo("10.8.0.2", "10.8.0.1", 1).source == ("192.0.2.3", port)
-    assert end.peer(1).local_ip == "192.0.2.3"
-    wire.remote = ("192.0.2.1", port)
-    assert wire.echo("10.8.0.2", "10.8.0.1", 2).source == ("192.0.2.1", port)
-    assert end.peer(1).local_ip == "192.0.2.1"
-
-
-def test_given_local_address_is_used(
-    interface: MakeInterface, beta: Namespace, alpha: Namespace, stack: contextlib.ExitStack
-) -> None:
-    """Until a packet has come, LOCAL_IP of NEW_PEER says where to send from."""
-    end = interface(outer=None)
-    sock = alpha.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    stack.callback(sock.close)
-    sock.bind(("0.0.0.0", 0))
-    port = sock.getsockname()[1]
-    keys = KeyPair.random()
-    wire = Endpoint(beta, "192.0.2.2", ("192.0.2.3", port), 1, keys)
-    stack.callback(wire.close)
-    end.control.new_peer(*(end.index, 1, sock, wire.address, "10.8.0.2"), local_ip="192.0.2.3")
-    end.add_key(1, keys.flipped())
-    with end.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.sendto(b"x", ("10.8.0.2", 9))
-    assert wire.receive_ip(protocol=packet.UDP).source == ("192.0.2.3", port)
-
-
-@pytest.mark.differs_from_c("it lets the routing choose")
-@pytest.mark.parametrize("version", [4, 6])
-def test_bound_address_is_used(
-    interface: MakeInterface, endpoint: MakeEndpoint, version: int
-) -> None:
-    """A socket that is bound to an address sends from it (OpenVPN's --local)."""
-    end = interface(outer={4: "192.0.2.3", 6: "2001:db8::3"}[version])
-    wire = endpoint(end, 1, "10.8.0.2", address=OUTER[version][1])
-    with end.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.sendto(b"x", ("10.8.0.2", 9))
-    assert wire.receive_ip(protocol=packet.UDP).source == end.address
-
-
-@pytest.mark.smoke
-def test_undefined_peer_id(
-    one: tuple[Interface, Endpoint], endpoint: MakeEndpoint, beta: Namespace
-) -> None:
-    """The sender is looked up by its address; a stranger is not found."""
-    end, wire = one
-    second = endpoint(end, 2, "10.8.0.3")
-    assert wire.echo("10.8.0.2", "10.8.0.1", 1, peer_id=PEER_ID_UNDEFINED)
-    assert second.echo("10.8.0.3", "10.8.0.1", 2, peer_id=PEER_ID_UNDEFINED)
-    stranger = Endpoint(beta, "192.0.2.2", end.address, 1, *wire.keys.values())
-    stranger.packet_ids = wire.packet_ids
-    stranger.send(packet.echo_request("10.8.0.2", "10.8.0.1", 3), peer_id=PEER_ID_UNDEFINED)
-    assert wire.is_silent(0.3) and stranger.is_silent(0.1)
-    assert end.peer(1).remote == wire.address
-    stranger.close()
-
-
-def test_unknown_peer_id(one: tuple[Interface, Endpoint]) -> None:
-    _, wire = one
-    for peer_id in (0, 2, 0xFFFFFE):
-        wire.send(packet.echo_request("10.8.0.2", "10.8.0.1", 1), peer_id=peer_id)
-    assert wire.is_silent(0.3)
-    assert wire.echo("10.8.0.2", "10.8.0.1", 2)
+    inner = packet.echo_request("10.8.0.2", "10.8.0.1", 1, b"abc")
+    wire.send(inner)
+    datagram, source = wire.receive_raw()
+    assert source == end.address
+    assert len(datagram) == len(inner) + OVERHEAD
+    assert datagram[:8] == bytes([9 << 3 | 0, 0, 0, 1, 0, 0, 0, 1])
+    key = wire.keys[0].decrypt
+    nonce = datagram[4:8] + key.nonce_tail
+    opened = aead.open_(key.cipher_key, nonce, datagram[:8], datagram[24:], datagram[8:24])
+    assert packet.parse(opened).is_echo_reply
+    assert struct.unpack_from("!H", opened, 2)[0] == len(opened)
 
 
 # -- keys ---------------------------------------------------------------------------------
@@ -633,7 +244,7 @@ def test_deleted_key(one: tuple[Interface, Endpoint]) -> None:
     end.add_key(1, keys.flipped(), Slot.SECONDARY)
     end.control.del_key(end.index, 1, Slot.PRIMARY)
     before = end.peer(1)
-    assert not ping_from(end, "10.8.0.2", wire)
+    assert not wire.is_reached(end, "10.8.0.2")
     wire.send(packet.echo_request("10.8.0.2", "10.8.0.1", 1), key_id=1)
     waiting.until(
         lambda: end.peer(1).vpn_rx.packets == before.vpn_rx.packets + 1, "a packet was opened"
@@ -662,6 +273,31 @@ def test_refused_key_changes_nothing(one: tuple[Interface, Endpoint]) -> None:
         end.add_key(1, KeyPair.random(1, Cipher.AES_GCM, 15))
     reply = wire.echo("10.8.0.2", "10.8.0.1", 2)
     assert (reply.key_id, reply.packet_id) == (0, 2)
+
+
+def test_peer_without_key(interface: MakeInterface, beta: Namespace) -> None:
+    """Between NEW_PEER and NEW_KEY nothing goes out in the clear, and nothing comes in."""
+    end = interface()
+    keys = KeyPair.random()
+    wire = Endpoint(beta, "192.0.2.2", end.address, 1, keys)
+    end.add_peer(1, wire.address, None, "10.8.0.2")
+    assert not wire.is_reached(end, "10.8.0.2")
+    wire.send(packet.echo_request("10.8.0.2", "10.8.0.1"))
+    assert wire.is_silent(0.2)
+    end.add_key(1, keys.flipped())
+    assert wire.is_reached(end, "10.8.0.2")
+    wire.close()
+
+
+def test_deleted_peer_hears_and_says_nothing(one: tuple[Interface, Endpoint]) -> None:
+    end, wire = one
+    assert wire.echo("10.8.0.2", "10.8.0.1", 1)
+    removals = Removals(end.namespace)
+    end.control.del_peer(end.index, 1)
+    assert removals.next().peer_id == 1
+    wire.send(packet.echo_request("10.8.0.2", "10.8.0.1", 2))
+    assert not wire.is_reached(end, "10.8.0.2")
+    removals.close()
 
 
 # -- keepalive ----------------------------------------------------------------------------
@@ -752,122 +388,3 @@ def test_exit_notification_is_not_an_ip_packet(one: tuple[Interface, Endpoint]) 
     wire.send(bytes.fromhex("287f346bd4ef7a812d56b8d3afc5459c06"))
     assert wire.is_silent(0.3)
     assert link.get(end.namespace, "tun0").statistics["rx_packets"] == 0
-
-
-# -- the daemon's socket ------------------------------------------------------------------
-
-
-@pytest.mark.smoke
-@pytest.mark.parametrize("version", [4, 6])
-def test_control_packets_reach_the_daemon(
-    interface: MakeInterface, endpoint: MakeEndpoint, beta: Namespace, version: int
-) -> None:
-    """Untouched, of peers and strangers, of all opcodes but one; and data packets do not."""
-    near, far = OUTER[version]
-    end = interface(outer=near)
-    wire = endpoint(end, 1, "10.8.0.2", address=far)
-    end.transport.settimeout(5)
-    stranger = udp_socket(beta, far)
-    for opcode in (1, 3, 4, 5, 6, 7, 8, 10, 11, 0, 31):
-        for sender, size in ((wire.socket, 50), (stranger, 1200), (wire.socket, 3)):
-            sent = bytes([opcode << 3 | 2]) + os.urandom(size)
-            sender.sendto(sent, end.address)
-            got, source = end.transport.recvfrom(65536)
-            assert (got, source[:2]) == (sent, sender.getsockname()[:2])
-    stranger.close()
-    wire.echo("10.8.0.2", "10.8.0.1")
-    for each in _forgeries(wire):
-        wire.send_raw(each)
-    end.transport.settimeout(0.3)
-    with pytest.raises(TimeoutError):
-        end.transport.recv(65536)
-    # And the other way: the daemon's own packets go out as they are.
-    end.transport.sendto(b"\x20 from the daemon", wire.address)
-    assert wire.receive_raw() == (b"\x20 from the daemon", end.address)
-
-
-@pytest.mark.differs_from_c("it drops packets of less than 4 bytes")
-def test_tiny_control_packets_reach_the_daemon(one: tuple[Interface, Endpoint]) -> None:
-    end, wire = one
-    end.transport.settimeout(5)
-    for sent in (b"\x28", b"\x28\x01", b"\x28\x01\x02", b""):
-        wire.send_raw(sent)
-        assert end.transport.recv(100) == sent
-
-
-def test_big_control_packet_in_fragments(one: tuple[Interface, Endpoint]) -> None:
-    end, wire = one
-    sent = b"\x20" + os.urandom(8000)
-    wire.send_raw(sent)
-    end.transport.settimeout(5)
-    assert end.transport.recv(65536) == sent
-
-
-def test_truncated_data_packets(one: tuple[Interface, Endpoint]) -> None:
-    """DATA_V2 that ends in its header: dropped, not handed up, not counted, not fatal."""
-    end, wire = one
-    good = wire.seal(packet.echo_request("10.8.0.2", "10.8.0.1"))
-    for length in range(4, 25):
-        wire.send_raw(good[:length])
-    end.transport.settimeout(0.3)
-    with pytest.raises(TimeoutError):
-        end.transport.recv(65536)
-    assert end.peer(1).vpn_rx.packets == 0
-    assert wire.echo("10.8.0.2", "10.8.0.1", 2)
-
-
-def test_socket_is_free_after_the_last_peer(one: tuple[Interface, Endpoint]) -> None:
-    """Without peers, the socket is a plain one: data packets come to its owner, too."""
-    end, wire = one
-    end.control.del_peer(end.index, 1)
-    end.transport.settimeout(0.2)
-    datagram = wire.seal(b"whatever")
-
-    def arrives() -> bool:
-        wire.send_raw(datagram)
-        with contextlib.suppress(TimeoutError):
-            return end.transport.recv(2048) == datagram
-        return False
-
-    waiting.until(arrives, "a data packet at the socket", timeout=5)
-
-
-def test_peer_without_key(interface: MakeInterface, beta: Namespace) -> None:
-    """Between NEW_PEER and NEW_KEY nothing goes out in the clear, and nothing comes in."""
-    end = interface()
-    keys = KeyPair.random()
-    wire = Endpoint(beta, "192.0.2.2", end.address, 1, keys)
-    end.add_peer(1, wire.address, None, "10.8.0.2")
-    assert not ping_from(end, "10.8.0.2", wire)
-    wire.send(packet.echo_request("10.8.0.2", "10.8.0.1"))
-    assert wire.is_silent(0.2)
-    end.add_key(1, keys.flipped())
-    assert ping_from(end, "10.8.0.2", wire)
-    wire.close()
-
-
-def test_deleted_peer_hears_and_says_nothing(one: tuple[Interface, Endpoint]) -> None:
-    end, wire = one
-    assert wire.echo("10.8.0.2", "10.8.0.1", 1)
-    removals = Removals(end.namespace)
-    end.control.del_peer(end.index, 1)
-    assert removals.next().peer_id == 1
-    wire.send(packet.echo_request("10.8.0.2", "10.8.0.1", 2))
-    assert not ping_from(end, "10.8.0.2", wire)
-    removals.close()
-
-
-def test_wire_format(one: tuple[Interface, Endpoint]) -> None:
-    """Byte by byte: opcode and key id, peer id, packet id, tag, ciphertext."""
-    end, wire = one
-    inner = packet.echo_request("10.8.0.2", "10.8.0.1", 1, b"abc")
-    wire.send(inner)
-    datagram, source = wire.receive_raw()
-    assert source == end.address
-    assert len(datagram) == len(inner) + OVERHEAD
-    assert datagram[:8] == bytes([9 << 3 | 0, 0, 0, 1, 0, 0, 0, 1])
-    key = wire.keys[0].decrypt
-    nonce = datagram[4:8] + key.nonce_tail
-    opened = aead.open_(key.cipher_key, nonce, datagram[:8], datagram[24:], datagram[8:24])
-    assert packet.parse(opened).is_echo_reply
-    assert struct.unpack_from("!H", opened, 2)[0] == len(opened)

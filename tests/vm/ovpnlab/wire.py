@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import time
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 from . import aead, packet
 from .family import Cipher, Key, KeyPair
+from .interface import Interface
 from .namespace import Namespace
 
 DATA_V2 = 9
@@ -201,3 +203,11 @@ class Endpoint(Channel):
         self.socket.settimeout(timeout)
         datagram, source = self.socket.recvfrom(65536)
         return datagram, source[:2]
+
+    def is_reached(self, end: Interface, destination: str) -> bool:
+        """Send a datagram from an interface; whether it comes to this endpoint."""
+        data = b"are you there?"
+        end.say(destination, data)
+        with contextlib.suppress(TimeoutError):
+            return self.receive_ip(2, packet.UDP).ip.payload[8:] == data
+        return False
