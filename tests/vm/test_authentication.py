@@ -176,9 +176,7 @@ def test_float_between_families(
 ) -> None:
     """A client of a dual-stack server leaves IPv4 for IPv6, and comes back."""
     end = interface(outer=None)
-    sock = alpha.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-    stack.callback(sock.close)
-    sock.bind(("::", 0))
+    sock = stack.enter_context(udp_socket(alpha, "::"))
     port = sock.getsockname()[1]
     keys = KeyPair.random()
     four = Endpoint(beta, "192.0.2.2", ("192.0.2.1", port), 1, keys)
@@ -198,9 +196,7 @@ def test_local_address_is_learned(
 ) -> None:
     """A server with two addresses answers from the one that the client sends to."""
     end = interface(outer=None)
-    sock = alpha.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    stack.callback(sock.close)
-    sock.bind(("0.0.0.0", 0))
+    sock = stack.enter_context(udp_socket(alpha, "0.0.0.0"))
     port = sock.getsockname()[1]
     keys = KeyPair.random()
     wire = Endpoint(beta, "192.0.2.2", ("192.0.2.3", port), 1, keys)
@@ -218,9 +214,7 @@ def test_given_local_address_is_used(
 ) -> None:
     """Until a packet has come, LOCAL_IP of NEW_PEER says where to send from."""
     end = interface(outer=None)
-    sock = alpha.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    stack.callback(sock.close)
-    sock.bind(("0.0.0.0", 0))
+    sock = stack.enter_context(udp_socket(alpha, "0.0.0.0"))
     port = sock.getsockname()[1]
     keys = KeyPair.random()
     wire = Endpoint(beta, "192.0.2.2", ("192.0.2.3", port), 1, keys)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from types import TracebackType
 
 from .namespace import Namespace
 
@@ -20,12 +19,7 @@ class Firewall:
         self._namespace.run("nft", "-f", "-", stdin=f"table inet lab {{\n{self._rules}\n}}\n")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._namespace.run("nft", "delete", "table", "inet", "lab")
 
     def packets(self, counter: str) -> int:

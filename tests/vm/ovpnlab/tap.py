@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import socket
 import time
-from types import TracebackType
 
 from .namespace import Namespace
 
@@ -28,12 +27,7 @@ class Tap:
     def __enter__(self) -> Tap:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.socket.close()
 
     def send(self, packet: bytes) -> None:
