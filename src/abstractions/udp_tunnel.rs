@@ -231,7 +231,7 @@ pub fn send_ipv4(
     cache: &DstCache,
     dev: &NetDevice,
     (local, remote, port): ([u8; 4], [u8; 4], u16),
-    skb: SkBuff,
+    mut skb: SkBuff,
     bh: &BhDisabled,
 ) -> Result {
     let sk = sock.as_raw();
@@ -263,6 +263,10 @@ pub fn send_ipv4(
             bindings::dst_release(dst);
             return Err(errno::eloop());
         }
+        // Left to the function below, this would take the socket's mark away again.
+        if !ptr::eq(sock.net().as_raw(), bindings::dev_net(dev.as_raw())) {
+            skb.scrub();
+        }
         bindings::ovpn_shim_skb_prepare_encap(skb.as_raw(), mark);
         bindings::udp_tunnel_xmit_skb(
             route,
@@ -275,7 +279,7 @@ pub fn send_ipv4(
             0,
             source_port,
             port.to_be(),
-            !ptr::eq(sock.net().as_raw(), bindings::dev_net(dev.as_raw())),
+            false,
             bindings::ovpn_shim_sk_no_check_tx(sk, false),
             0,
         );

@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import errno
 import re
+import socket
 from collections.abc import Iterator
 
 import pytest
-from conftest import Refused
+from conftest import OUTER, Refused
 from ovpnlab import command, link, module, waiting
 from ovpnlab.family import KeyPair, Reason, Removals
+from ovpnlab.firewall import Firewall
 from ovpnlab.interface import Interface
 from ovpnlab.namespace import Namespace
 from ovpnlab.netlink import attribute
@@ -208,6 +210,37 @@ def test_moved_interface_keeps_its_tunnel(alpha: Namespace, tunnel: list[Interfa
         assert ping(other, "10.8.0.2", attempts=3).complete
     finally:
         other.close()
+
+
+@pytest.mark.parametrize(("near", "far"), OUTER.values())
+def test_moved_interface_sends_with_the_mark_of_the_socket(
+    alpha: Namespace, beta: Namespace, near: str, far: str
+) -> None:
+    """SO_MARK counts in the socket's namespace; what marked the packets inside, in theirs."""
+    end = Interface(alpha, near, "10.8.0.1/24")
+    end.add_peer(1, (far, 1194), KeyPair.random())
+    end.transport.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 7)
+    other = Namespace("gamma")
+    outside = """
+        counter marked { }
+        counter other { }
+        chain output {
+            type filter hook output priority filter;
+            udp dport 1194 meta mark 7 counter name marked
+            udp dport 1194 meta mark != 7 counter name other
+        }
+    """
+    inside = "chain output { type route hook output priority mangle; meta mark set 9; }"
+    try:
+        link.move(alpha, "tun0", other)
+        other.ip("addr add 10.8.0.1/24 dev tun0", "link set tun0 up")
+        with Firewall(alpha, outside) as firewall, Firewall(other, inside):
+            ping(other, "10.8.0.2", count=3, wait=0.2)
+            assert (firewall.packets("marked"), firewall.packets("other")) == (3, 0)
+    finally:
+        other.close()
+        end.transport.close()
+        end.control.close()
 
 
 @pytest.mark.smoke
