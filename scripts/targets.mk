@@ -12,7 +12,7 @@ demo:
 check:
 	@scripts/check
 
-# All of it on a kernel with KASAN, lockdep, kmemleak and faults on demand: hours.
+# All of it on a kernel with KASAN, lockdep, kmemleak and faults on demand: about 70 min.
 check-debug:
 	@scripts/check --debug-kernel
 
