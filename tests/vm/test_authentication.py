@@ -172,36 +172,40 @@ def test_undefined_peer_id_after_float(one: tuple[Interface, Endpoint], beta: Na
 
 @pytest.mark.differs_from_c("it does not float from one family to the other")
 def test_float_between_families(
-    alpha: Namespace, interface: MakeInterface, beta: Namespace, stack: contextlib.ExitStack
+    interface: MakeInterface, beta: Namespace, stack: contextlib.ExitStack
 ) -> None:
     """A client of a dual-stack server leaves IPv4 for IPv6, and comes back."""
-    end = interface(outer=None)
-    sock = stack.enter_context(udp_socket(alpha, "::"))
-    port = sock.getsockname()[1]
+    end = interface(outer="::")
+    port = end.address[1]
     keys = KeyPair.random()
     four = Endpoint(beta, "192.0.2.2", ("192.0.2.1", port), 1, keys)
     six = Endpoint(beta, "2001:db8::2", ("2001:db8::1", port), 1, keys)
     six.packet_ids = four.packet_ids
     stack.callback(four.close)
     stack.callback(six.close)
-    end.add_peer(1, four.address, keys.flipped(), "10.8.0.2", transport=sock)
+    end.add_peer(1, four.address, keys.flipped(), "10.8.0.2")
     for number, wire in enumerate((four, six, four, six), start=1):
         assert wire.echo("10.8.0.2", "10.8.0.1", number).source[0] == wire.remote[0]
         assert end.peer(1).remote == wire.address
 
 
-@pytest.mark.differs_from_c("it goes on sending from the first local address")
-def test_local_address_is_learned(
-    interface: MakeInterface, beta: Namespace, alpha: Namespace, stack: contextlib.ExitStack
-) -> None:
-    """A server with two addresses answers from the one that the client sends to."""
-    end = interface(outer=None)
-    sock = stack.enter_context(udp_socket(alpha, "0.0.0.0"))
-    port = sock.getsockname()[1]
-    keys = KeyPair.random()
-    wire = Endpoint(beta, "192.0.2.2", ("192.0.2.3", port), 1, keys)
+@pytest.fixture
+def multihomed(
+    interface: MakeInterface, beta: Namespace, stack: contextlib.ExitStack
+) -> tuple[Interface, Endpoint]:
+    """An interface whose socket is bound to no address; peer 1 to be, who sends to the second."""
+    end = interface(outer="0.0.0.0")
+    wire = Endpoint(beta, "192.0.2.2", ("192.0.2.3", end.address[1]), 1, KeyPair.random())
     stack.callback(wire.close)
-    end.add_peer(1, wire.address, keys.flipped(), "10.8.0.2", transport=sock)
+    return end, wire
+
+
+@pytest.mark.differs_from_c("it goes on sending from the first local address")
+def test_local_address_is_learned(multihomed: tuple[Interface, Endpoint]) -> None:
+    """A server with two addresses answers from the one that the client sends to."""
+    end, wire = multihomed
+    port = end.address[1]
+    end.add_peer(1, wire.address, wire.keys[0].flipped(), "10.8.0.2")
     assert wire.echo("10.8.0.2", "10.8.0.1", 1).source == ("192.0.2.3", port)
     assert end.peer(1).local_ip == "192.0.2.3"
     wire.remote = ("192.0.2.1", port)
@@ -209,21 +213,15 @@ def test_local_address_is_learned(
     assert end.peer(1).local_ip == "192.0.2.1"
 
 
-def test_given_local_address_is_used(
-    interface: MakeInterface, beta: Namespace, alpha: Namespace, stack: contextlib.ExitStack
-) -> None:
+def test_given_local_address_is_used(multihomed: tuple[Interface, Endpoint]) -> None:
     """Until a packet has come, LOCAL_IP of NEW_PEER says where to send from."""
-    end = interface(outer=None)
-    sock = stack.enter_context(udp_socket(alpha, "0.0.0.0"))
-    port = sock.getsockname()[1]
-    keys = KeyPair.random()
-    wire = Endpoint(beta, "192.0.2.2", ("192.0.2.3", port), 1, keys)
-    stack.callback(wire.close)
-    end.control.new_peer(*(end.index, 1, sock, wire.address, "10.8.0.2"), local_ip="192.0.2.3")
-    end.add_key(1, keys.flipped())
-    with end.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.sendto(b"x", ("10.8.0.2", 9))
-    assert wire.receive_ip(protocol=packet.UDP).source == ("192.0.2.3", port)
+    end, wire = multihomed
+    end.control.new_peer(
+        *(end.index, 1, end.transport, wire.address, "10.8.0.2"), local_ip="192.0.2.3"
+    )
+    end.add_key(1, wire.keys[0].flipped())
+    end.say("10.8.0.2")
+    assert wire.receive_ip(protocol=packet.UDP).source == ("192.0.2.3", end.address[1])
 
 
 @pytest.mark.differs_from_c("it lets the routing choose")
@@ -234,8 +232,7 @@ def test_bound_address_is_used(
     """A socket that is bound to an address sends from it (OpenVPN's --local)."""
     end = interface(outer={4: "192.0.2.3", 6: "2001:db8::3"}[version])
     wire = endpoint(end, 1, "10.8.0.2", address=OUTER[version][1])
-    with end.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
-        sender.sendto(b"x", ("10.8.0.2", 9))
+    end.say("10.8.0.2")
     assert wire.receive_ip(protocol=packet.UDP).source == end.address
 
 

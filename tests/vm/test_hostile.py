@@ -16,6 +16,7 @@ import pytest
 from conftest import MakeEndpoint
 from ovpnlab import hostile, packet, train, waiting
 from ovpnlab.family import KeyPair
+from ovpnlab.forgery import bits
 from ovpnlab.interface import Interface, udp_socket
 from ovpnlab.namespace import Namespace
 from ovpnlab.wire import Endpoint
@@ -102,7 +103,7 @@ def test_forged_ids_do_not_move_the_window(one: tuple[Interface, Endpoint]) -> N
     end, wire = one
     inner = packet.udp(("10.8.0.2", 9), ("10.8.0.1", 9), bytes(20))
     sealed = [wire.seal(inner, packet_id=5000 + n) for n in range(11)]
-    forged = [each[:-1] + bytes([each[-1] ^ 1]) for each in sealed]
+    forged = [bits(len(each) - 1, each) for each in sealed]
     wire.send_raw(forged[0])
     hostile.wait_dropped(end, 1, "a forgery")
     wire.send(inner)

@@ -19,6 +19,7 @@ import pytest
 from conftest import MakeEndpoint, MakeInterface
 from ovpnlab import hostile, packet, train
 from ovpnlab.family import KeyPair, Slot
+from ovpnlab.forgery import bits
 from ovpnlab.interface import Interface, udp_socket
 from ovpnlab.namespace import Namespace
 from ovpnlab.network import cable
@@ -171,7 +172,7 @@ def test_only_authentic_trains_float(one: tuple[Interface, Endpoint], beta: Name
     end, wire = one
     inner = packet.udp(("10.8.0.2", 9), ("10.8.0.1", 9), bytes(20))
     good = [wire.seal(inner) for _ in range(10)]
-    forged = [each[:-1] + bytes([each[-1] ^ 1]) for each in good]
+    forged = [bits(len(each) - 1, each) for each in good]
     with udp_socket(beta, "192.0.2.2") as stranger:
         train.send(stranger, forged, end.address)
         hostile.wait_dropped(end, 10, "a forged train")

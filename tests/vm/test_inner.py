@@ -23,16 +23,12 @@ def test_iroute(interface: MakeInterface, endpoint: MakeEndpoint) -> None:
         "route add 2001:db8:99::/64 via fd00:8::3",
         "route add 203.0.113.0/24 dev tun0",
     )
-    with (
-        end.namespace.socket(socket.AF_INET, socket.SOCK_DGRAM) as four,
-        end.namespace.socket(socket.AF_INET6, socket.SOCK_DGRAM) as six,
-    ):
-        four.sendto(b"x", ("198.51.100.7", 9))
-        assert second.receive_ip(protocol=packet.UDP).ip.destination == "198.51.100.7"
-        six.sendto(b"x", ("2001:db8:99::7", 9))
-        assert second.receive_ip(protocol=packet.UDP).ip.destination == "2001:db8:99::7"
-        four.sendto(b"x", ("203.0.113.7", 9))  # on the interface, and no peer's
-        assert first.is_silent() and second.is_silent(0.1)
+    end.say("198.51.100.7")
+    assert second.receive_ip(protocol=packet.UDP).ip.destination == "198.51.100.7"
+    end.say("2001:db8:99::7")
+    assert second.receive_ip(protocol=packet.UDP).ip.destination == "2001:db8:99::7"
+    end.say("203.0.113.7")  # on the interface, and no peer's
+    assert first.is_silent() and second.is_silent(0.1)
     # And the way in: the source resolves to the same peer.
     assert second.echo("198.51.100.7", "10.8.0.1", 5)
     assert second.echo("2001:db8:99::7", "fd00:8::1", 6)

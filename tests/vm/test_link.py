@@ -239,8 +239,7 @@ def test_moved_interface_sends_with_the_mark_of_the_socket(
             assert (firewall.packets("marked"), firewall.packets("other")) == (3, 0)
     finally:
         other.close()
-        end.transport.close()
-        end.control.close()
+        end.close()
 
 
 @pytest.mark.smoke

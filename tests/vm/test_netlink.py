@@ -10,7 +10,7 @@ import struct
 import pytest
 from conftest import Refused
 from ovpnlab import family, link
-from ovpnlab.asking import ALL_COMMANDS, REMOTE, new_key_attributes, peer_id_attribute
+from ovpnlab.asking import REMOTE, new_key_attributes
 from ovpnlab.family import (
     NEST,
     Command,
@@ -37,6 +37,14 @@ from ovpnlab.netlink import (
     u16,
     u32,
 )
+
+ALL_COMMANDS = [pytest.param(command, id=command.name) for command in Command]
+
+
+def peer_id_attribute(command: Command, peer_id: int = 5) -> bytes:
+    """The PEER_ID attribute of a command."""
+    return u32(family.DelPeer.PEER_ID if command == Command.DEL_PEER else 1, peer_id)
+
 
 # -- the family ---------------------------------------------------------------------------
 

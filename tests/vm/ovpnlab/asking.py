@@ -9,10 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from . import family, link
+from . import link
 from .family import (
     Cipher,
-    Command,
     Control,
     KeyPair,
     NewKey,
@@ -27,12 +26,6 @@ from .namespace import Namespace
 from .netlink import NetlinkError, u8, u16, u32
 
 REMOTE = ("192.0.2.2", 1194)
-ALL_COMMANDS = [pytest.param(command, id=command.name) for command in Command]
-
-
-def peer_id_attribute(command: Command, peer_id: int = 5) -> bytes:
-    """The PEER_ID attribute of a command."""
-    return u32(family.DelPeer.PEER_ID if command == Command.DEL_PEER else 1, peer_id)
 
 
 @pytest.fixture
