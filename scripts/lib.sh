@@ -149,3 +149,8 @@ tree_install() (
 		apt-get -q -y -o Acquire::Retries=3 -o APT::Sandbox::User=root install --no-install-recommends "$@"
 		apt-get clean' sh "$@"
 )
+
+# removal_says WORD NAME: the values of the lines of tests/removals/NAME.patch that begin with the word.
+removal_says() {
+	sed -n "/^diff /q; s/^$1: //p" "$checkout/tests/removals/$2.patch"
+}
