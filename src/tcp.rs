@@ -7,15 +7,20 @@ use crate::{
         rcu::{Guard, RcuArc},
         skb::SkBuff,
         socket::Sock,
-        tcp::{self, Connection, Failure, Stream, FLUSH},
+        tcp::{self, Connection, Failure, Stream, FLUSH, HEAD_LEN},
         tcp_overrides::Overrides,
         workqueue::{DelayedWork, Run},
     },
     config::Reason,
-    proto::tcp_frame::{self, Frame},
+    proto::{
+        packet,
+        tcp_frame::{self, Frame, PREFIX_LEN},
+    },
     rx,
     socket::Socket,
+    train,
 };
+use core::num::NonZero;
 use kernel::{
     prelude::*,
     sync::atomic::Relaxed,
@@ -53,6 +58,21 @@ impl Stream for Socket {
 
     fn receive(&self, message: SkBuff, guard: &Guard) -> Option<SkBuff> {
         rx::receive_message(self, message, guard)
+    }
+
+    fn is_for_train(head: &[u8; HEAD_LEN]) -> bool {
+        head.get(PREFIX_LEN..).is_some_and(packet::is_data)
+    }
+
+    fn receive_train(
+        &self,
+        messages: &SkBuff,
+        offset: u32,
+        len: u32,
+        size: NonZero<u32>,
+        guard: &Guard,
+    ) {
+        train::receive_messages(self, messages, offset, len, size, guard);
     }
 
     fn can_lose(&self, first: u8, guard: &Guard) -> bool {

@@ -11,7 +11,7 @@ use crate::{
         aead::Workspace,
         netdevice::NetDevice,
         page_pool::{Area, MAX_AREA},
-        rcu::{Guard, RcuRef},
+        rcu::Guard,
         skb::{Joined, SkBuff, UdpAddresses, Weight, HEADROOM},
         softirq::BhDisabled,
         time,
@@ -21,6 +21,7 @@ use crate::{
     proto::{
         merge::{Merge, MAX_HEADERS},
         packet::{self, DataHeader, Packet, HEADER_LEN, OVERHEAD},
+        tcp_frame::PREFIX_LEN,
     },
     rx,
     socket::Socket,
@@ -63,15 +64,78 @@ pub(crate) fn receive(
     let dev = socket.interface.device(guard)?;
     let bh = BhDisabled::new();
 
-    let opened = rx::find_peer(socket, &header, Some(&addresses), guard).and_then(|peer| {
-        let key = peer.keys.find(header.key_id, guard)?;
-        open(peer, dev, key, &skb, (offset, size), &addresses, guard, &bh)
-    });
+    let left = skb.len().saturating_sub(offset);
+    let opened = open(
+        socket,
+        &header,
+        dev,
+        left,
+        Some(&addresses),
+        guard,
+        &bh,
+        |open| {
+            for part in skb.parts(offset) {
+                for packet in part.chunks(size.get()) {
+                    open.next(packet);
+                }
+            }
+            Some(())
+        },
+    );
     match opened {
         Some(()) => skb.consume(),
         None => count_dropped(dev, &skb, offset, size),
     }
     None
+}
+
+/// Takes `len` bytes of messages that begin `offset` bytes into `messages`, each `size` bytes long with
+/// its prefix, all data under one key. Softirq or process context.
+pub(crate) fn receive_messages(
+    socket: &Socket,
+    messages: &SkBuff,
+    offset: u32,
+    len: u32,
+    size: NonZero<u32>,
+    guard: &Guard,
+) {
+    // A device that is going away takes no packets.
+    let Some(dev) = socket.interface.device(guard) else {
+        return;
+    };
+    let bh = BhDisabled::new();
+    let count = len / size;
+    let mut done: u32 = 0;
+
+    let opened = first_message(messages, offset).and_then(|header| {
+        open(socket, &header, dev, len, None, guard, &bh, |open| {
+            let mut reader = messages.reader(offset);
+            let packet_len = (size.get() as usize).checked_sub(PREFIX_LEN)?;
+            // Copied, as pages that were spliced into the stream may change while they are opened.
+            let mut copy = open.workspace.pool.lend(size.get())?;
+            let packet = copy.bytes().get_mut(..packet_len)?;
+            while done < count {
+                reader.skip(PREFIX_LEN)?;
+                reader.read(packet)?;
+                open.next(packet);
+                done = done.wrapping_add(1);
+            }
+            Some(())
+        })
+    });
+    if opened.is_none() {
+        dev.count_rx_dropped(count.saturating_sub(done));
+    }
+}
+
+/// The header of the first message.
+fn first_message(messages: &SkBuff, offset: u32) -> Option<DataHeader> {
+    let mut header = [0; HEADER_LEN];
+    let mut reader = messages.reader(offset);
+
+    reader.skip(PREFIX_LEN)?;
+    reader.read(&mut header)?;
+    DataHeader::from_bytes(&header)
 }
 
 /// What the headers of all packets have in common, if they have.
@@ -108,46 +172,74 @@ fn count_dropped(dev: &NetDevice, skb: &SkBuff, offset: u32, size: NonZero<usize
     dev.count_rx_dropped(packets.fold(0, usize::wrapping_add) as u32);
 }
 
-/// Opens all packets and hands on what is authentic, new, and from where it may be. `None` if nothing
-/// could be tried.
+/// Packets that are opened one after the other.
+struct Opening<'a, 'w> {
+    opener: Opener<'a>,
+    workspace: &'w mut Workspace,
+    key: &'a Key,
+    bh: &'a BhDisabled,
+    /// In seconds since boot.
+    now: u64,
+    /// What was authentic and new.
+    link: Weight,
+}
+
+impl Opening<'_, '_> {
+    #[inline]
+    fn next(&mut self, packet: &[u8]) {
+        let opened = self
+            .opener
+            .open(self.workspace, self.key, packet, self.now, self.bh);
+
+        match opened {
+            Some(()) => self.link.add(Weight::one(packet.len() as u32)),
+            None => self.opener.dev.count_rx_dropped(1),
+        }
+    }
+}
+
+/// Opens all packets that `each` gives, about `left` bytes, and hands on what is authentic, new, and from
+/// where it may be. `None` if nothing could be tried, or `each` says that something could not.
 #[allow(clippy::too_many_arguments)]
 fn open(
-    peer: &Peer,
+    socket: &Socket,
+    header: &DataHeader,
     dev: &NetDevice,
-    key: RcuRef<'_, Key>,
-    skb: &SkBuff,
-    (offset, size): (u32, NonZero<usize>),
-    addresses: &UdpAddresses,
+    left: u32,
+    addresses: Option<&UdpAddresses>,
     guard: &Guard,
     bh: &BhDisabled,
+    each: impl FnOnce(&mut Opening<'_, '_>) -> Option<()>,
 ) -> Option<()> {
+    let peer = rx::find_peer(socket, header, addresses, guard)?;
+    let key = peer.keys.find(header.key_id, guard)?;
     let now = time::boottime_seconds();
-    let mut link = Weight::default();
 
-    peer.interface.workspaces.with(bh, |workspace| {
-        let mut opener = Opener {
-            peer,
-            dev,
-            guard,
-            left: skb.len().saturating_sub(offset),
-            area: None,
-            end: 0,
-            run: None,
+    let (link, all) = peer.interface.workspaces.with(bh, |workspace| {
+        let mut opening = Opening {
+            opener: Opener {
+                peer,
+                dev,
+                guard,
+                left,
+                area: None,
+                end: 0,
+                run: None,
+            },
+            workspace,
+            key: key.get(),
+            bh,
+            now,
+            link: Weight::default(),
         };
-        for part in skb.parts(offset) {
-            for packet in part.chunks(size.get()) {
-                match opener.open(workspace, key.get(), packet, now, bh) {
-                    Some(()) => link.add(Weight::one(packet.len() as u32)),
-                    None => dev.count_rx_dropped(1),
-                }
-            }
-        }
-        opener.end_run();
+        let all = each(&mut opening);
+        opening.opener.end_run();
+        (opening.link, all)
     })?;
     if link.packets != 0 {
-        rx::accepted(peer, link, Some(addresses), now, guard, bh);
+        rx::accepted(peer, link, addresses, now, guard, bh);
     }
-    Some(())
+    all
 }
 
 /// Opens one packet after the other.

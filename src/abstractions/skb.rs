@@ -8,7 +8,7 @@ use super::{
     page_pool::{self, Area, PagePool},
     rcu::Guard,
     skb_list::SkBuffList,
-    skb_parts::Parts,
+    skb_parts::{Parts, Reader},
 };
 use crate::bindings;
 use core::{mem::ManuallyDrop, ptr, ptr::NonNull, slice};
@@ -355,6 +355,11 @@ impl SkBuff {
     /// The parts in memory that the bytes from `offset` on are in, in their order.
     pub fn parts(&self, offset: u32) -> Parts<'_> {
         Parts::new(self, offset)
+    }
+
+    /// Reads its bytes from `offset` on.
+    pub fn reader(&self, offset: u32) -> Reader<'_> {
+        Reader::new(self.parts(offset))
     }
 
     /// A linear buffer of `len` bytes, all zero. Any context; fails with `ENOMEM`.

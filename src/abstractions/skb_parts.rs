@@ -102,3 +102,52 @@ impl<'a> Iterator for Parts<'a> {
         }
     }
 }
+
+/// Reads a buffer from front to back.
+pub struct Reader<'a> {
+    parts: Parts<'a>,
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// Begins at the first of `parts`.
+    pub(super) fn new(parts: Parts<'a>) -> Self {
+        Self { parts, rest: &[] }
+    }
+
+    /// Copies the next bytes to `to`, which is filled; `None` if there are fewer, or they can not be
+    /// read.
+    #[inline]
+    pub fn read(&mut self, mut to: &mut [u8]) -> Option<()> {
+        while !to.is_empty() {
+            self.fill()?;
+            let some = to.len().min(self.rest.len());
+            let (taken, rest) = self.rest.split_at_checked(some)?;
+            let (now, later) = to.split_at_mut_checked(some)?;
+            now.copy_from_slice(taken);
+            (self.rest, to) = (rest, later);
+        }
+        Some(())
+    }
+
+    /// Leaves out `len` bytes; `None` if there are not so many.
+    #[inline]
+    pub fn skip(&mut self, mut len: usize) -> Option<()> {
+        while len != 0 {
+            self.fill()?;
+            let some = len.min(self.rest.len());
+            self.rest = self.rest.get(some..)?;
+            len = len.checked_sub(some)?;
+        }
+        Some(())
+    }
+
+    /// Sees to it that `rest` is not empty.
+    #[inline]
+    fn fill(&mut self) -> Option<()> {
+        if self.rest.is_empty() {
+            self.rest = self.parts.next()?;
+        }
+        Some(())
+    }
+}

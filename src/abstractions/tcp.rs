@@ -19,7 +19,7 @@ use super::{
     workqueue::{DelayedWork, Run, WorkClass},
 };
 use crate::bindings;
-use core::marker::PhantomData;
+use core::{marker::PhantomData, num::NonZero};
 use kernel::{
     new_spinlock,
     prelude::*,
@@ -42,6 +42,8 @@ pub enum Failure {
 
 /// How much of a message's beginning tells its length.
 pub const PREFIX_LEN: usize = 2;
+/// How much of the beginnings of messages is the same in a train.
+pub const HEAD_LEN: usize = PREFIX_LEN + 4;
 
 /// Packets that may wait for the connection to take them, but for the rest of a train. More than a
 /// full send buffer holds only makes the wait longer.
@@ -68,6 +70,21 @@ pub trait Stream: Run<FLUSH> {
     /// The length of the message whose first bytes are `available`, with its prefix; `None` if
     /// more bytes are needed to tell. An error ends the connection.
     fn frame(available: &[u8]) -> Result<Option<u32>>;
+
+    /// Whether messages that all begin like this, prefix included, are taken as one train.
+    fn is_for_train(head: &[u8; HEAD_LEN]) -> bool;
+
+    /// Several messages came, `len` bytes from `offset` on, each `size` bytes long with its prefix, and
+    /// all with a beginning [for a train](Self::is_for_train). Under RCU, the socket is locked; softirq
+    /// or process context.
+    fn receive_train(
+        &self,
+        train: &SkBuff,
+        offset: u32,
+        len: u32,
+        size: NonZero<u32>,
+        guard: &Guard,
+    );
 
     /// A message came, with its prefix. Under RCU, the socket is locked; softirq or process
     /// context. Returns it if it is for the process.

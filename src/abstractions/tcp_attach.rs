@@ -10,12 +10,15 @@ use super::{
     skb::SkBuff,
     socket::{Kind, Locked, Sock, SockLock},
     softirq::LockBh,
-    tcp::{schedule_flush, Connection, Failure, Stream, FLUSH, PREFIX_LEN, PROCESS_QUEUE_MAX},
+    tcp::{
+        schedule_flush, Connection, Failure, Stream, FLUSH, HEAD_LEN, PREFIX_LEN, PROCESS_QUEUE_MAX,
+    },
     workqueue::DelayedWork,
 };
 use crate::bindings;
 use core::{
     mem::ManuallyDrop,
+    num::NonZero,
     ptr::{self, NonNull},
 };
 use kernel::{
@@ -23,6 +26,9 @@ use kernel::{
     prelude::*,
     sync::atomic::{Acquire, Atomic, Full, Relaxed, Release},
 };
+
+/// The most bytes of messages that are taken as one.
+const TRAIN_MAX: u32 = 1 << 16;
 
 /// What the socket had before it was attached.
 pub(super) struct Saved {
@@ -289,28 +295,77 @@ extern "C" fn state_change<T: Stream>(sk: *mut bindings::sock) {
 }
 
 extern "C" fn parse<T: Stream>(
-    _strparser: *mut bindings::strparser,
+    strparser: *mut bindings::strparser,
     skb: *mut bindings::sk_buff,
 ) -> c_int {
     let mut prefix = [0; PREFIX_LEN];
+    let Some(skb) = NonNull::new(skb) else {
+        return EINVAL.to_errno();
+    };
     // SAFETY: The parser gives a valid buffer with its own data in it; what is copied is within.
-    let available = unsafe {
-        let offset = (*bindings::strp_msg(skb)).offset;
-        let available = (*skb)
+    let (available, offset) = unsafe {
+        let raw = skb.as_ptr();
+        let offset = (*bindings::strp_msg(raw)).offset;
+        let available = (*raw)
             .len
             .saturating_sub(offset as u32)
             .min(PREFIX_LEN as u32);
-        if bindings::skb_copy_bits(skb, offset, prefix.as_mut_ptr().cast(), available as c_int) != 0
+        if bindings::skb_copy_bits(raw, offset, prefix.as_mut_ptr().cast(), available as c_int) != 0
         {
             return EINVAL.to_errno();
         }
-        available as usize
+        (available as usize, offset as u32)
     };
     match T::frame(prefix.get(..available).unwrap_or_default()) {
         Ok(None) => 0,
-        Ok(Some(len)) => c_int::try_from(len).unwrap_or(EMSGSIZE.to_errno()),
+        Ok(Some(len)) => {
+            // SAFETY: The buffer is valid while the parser calls this, and stays the parser's. Its
+            // socket is valid.
+            let (skb, most) = unsafe {
+                let most = (&raw const (*(*strparser).sk).sk_rcvbuf).read_volatile();
+                (ManuallyDrop::new(SkBuff::from_raw(skb)), most)
+            };
+            // What is longer than the receive buffer, the parser takes for a fault.
+            let most = u32::try_from(most).unwrap_or(0).min(TRAIN_MAX);
+            let len = train_len::<T>(&skb, offset, len, most).unwrap_or(len);
+            c_int::try_from(len).unwrap_or(EMSGSIZE.to_errno())
+        }
         Err(error) => error.to_errno(),
     }
+}
+
+/// The length of all messages that are there, begin like the first one, of `size` bytes, and are as
+/// long, but not more than `most`; `None` if they do not make a train.
+#[inline]
+fn train_len<T: Stream>(skb: &SkBuff, offset: u32, size: u32, most: u32) -> Option<u32> {
+    let rest = size.checked_sub(HEAD_LEN as u32)? as usize;
+    let available = skb.len().checked_sub(offset)?.min(most);
+    let mut reader = skb.reader(offset);
+    let (mut first, mut next) = ([0; HEAD_LEN], [0; HEAD_LEN]);
+    let mut len = size;
+
+    reader.read(&mut first)?;
+    if !T::is_for_train(&first) {
+        return None;
+    }
+    while len.checked_add(size)? <= available {
+        reader.skip(rest)?;
+        reader.read(&mut next)?;
+        if next != first {
+            break;
+        }
+        len = len.checked_add(size)?;
+    }
+    Some(len)
+}
+
+/// The length of each message, if there are several.
+#[inline]
+fn train_size<T: Stream>(skb: &SkBuff, offset: u32, len: u32) -> Option<NonZero<u32>> {
+    let mut prefix = [0; PREFIX_LEN];
+
+    skb.reader(offset).read(&mut prefix)?;
+    NonZero::new(T::frame(&prefix).ok()??).filter(|size| size.get() < len)
 }
 
 /// The first byte of the message that begins `offset` bytes into the buffer, behind its prefix.
@@ -343,6 +398,11 @@ extern "C" fn received<T: Stream>(
         let at = bindings::strp_msg(whole.as_raw());
         ((*at).offset as u32, (*at).full_len as u32)
     };
+    if let Some(size) = train_size::<T>(&whole, offset, len) {
+        stream.receive_train(&whole, offset, len, size, &guard);
+        whole.consume();
+        return;
+    }
     let message = whole.copy_range(offset, len);
     let Ok(message) = message else {
         // A message of the process must not be lost: better lose the connection.

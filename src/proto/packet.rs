@@ -126,6 +126,14 @@ pub(crate) enum Packet {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 
+/// Whether a packet that begins with `payload` is for the kernel, by its opcode.
+#[inline]
+pub(crate) fn is_data(payload: &[u8]) -> bool {
+    payload
+        .first()
+        .is_some_and(|first| first >> OPCODE_SHIFT == OPCODE_DATA_V2)
+}
+
 /// Tells data packets from control packets.
 ///
 /// `payload` is the outer payload from the opcode on: what follows the UDP header, or the length
