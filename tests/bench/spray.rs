@@ -2,11 +2,11 @@
 
 //! Sends UDP packets round and round over many flows, for `tests/bench/run --scale`.
 //!
-//!     spray FIRST COUNT PACKETS SIZE
+//!     spray FIRST COUNT PACKETS SIZE SENDERS
 //!
 //! Flow N goes from 10.8.a.b to 10.9.a.b, where N is 256 a + b; it is the N of FIRST and the
-//! COUNT - 1 after it. Each flow has a socket of its own, and sends one packet before the clock starts.
-//! Prints how many nanoseconds the rest took.
+//! COUNT - 1 after it. Each flow has sockets of its own, as many as SENDERS, which take turns, and each
+//! of which sends one packet before the clock starts. Prints how many nanoseconds the rest took.
 
 use std::{
     env,
@@ -29,10 +29,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         .skip(1)
         .map(|each| each.parse())
         .collect::<Result<Vec<u32>, _>>()?;
-    let [first, count, packets, size] = numbers[..] else {
-        return Err("usage: spray FIRST COUNT PACKETS SIZE".into());
+    let [first, count, packets, size, senders] = numbers[..] else {
+        return Err("usage: spray FIRST COUNT PACKETS SIZE SENDERS".into());
     };
-    let flows = (first..first + count).map(flow).collect::<Result<Vec<_>, _>>()?;
+    let flows = (0..senders)
+        .flat_map(|_| (first..first + count).map(flow))
+        .collect::<Result<Vec<_>, _>>()?;
     let payload = vec![0; size as usize];
     for socket in &flows {
         socket.send(&payload)?;

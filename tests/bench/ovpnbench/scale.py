@@ -141,9 +141,10 @@ def measure(rival: str, peers: int, spray: str) -> Scale:
         sink = stack.enter_context(site.left.socket(socket.AF_INET, socket.SOCK_DGRAM))
         sink.bind(("0.0.0.0", 9))
         before = _received(site.left)
-        to_one = _spray(site, spray, numbers[-1], 1)
-        to_all = _spray(site, spray, FIRST, peers)
-        lost = 2 * PACKETS + 1 + peers - (_received(site.left) - before)
+        to_one = _spray(site, spray, numbers[-1], 1, senders=1)
+        # In turn, so that none of ours waits for another of its kind, also where there is one peer.
+        to_all = _spray(site, spray, FIRST, peers, senders=2)
+        lost = 2 * PACKETS + 1 + 2 * peers - (_received(site.left) - before)
         return Scale(
             rival,
             peers,
@@ -158,8 +159,8 @@ def measure(rival: str, peers: int, spray: str) -> Scale:
         )
 
 
-def _spray(site: Site, program: str, first: int, count: int) -> int:
-    argv = [program, *map(str, (first, count, PACKETS, SIZE))]
+def _spray(site: Site, program: str, first: int, count: int, senders: int) -> int:
+    argv = [program, *map(str, (first, count, PACKETS, SIZE, senders))]
     return int(site.right.run(*argv, timeout=120))
 
 
