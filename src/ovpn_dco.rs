@@ -10,6 +10,7 @@
 
 #[allow(unsafe_code)]
 mod abstractions;
+mod batch;
 #[allow(unsafe_code)]
 mod bindings;
 mod config;
@@ -19,6 +20,7 @@ mod keepalive;
 mod keys;
 mod log;
 mod netlink;
+mod pace;
 mod peer;
 mod peers;
 mod proto;

@@ -12,6 +12,7 @@ use crate::{
         softirq::{BhDisabled, LockBh},
         time,
     },
+    batch::Batch,
     config::{NewPeer, PeerInfo, Reason},
     endpoint::{self, Endpoint},
     interface::Interface,
@@ -76,6 +77,9 @@ pub(crate) struct Peer {
     pub(crate) vpn: Counters,
     /// Counts outer payloads.
     pub(crate) link: Counters,
+    /// What waits to be sent to it.
+    #[pin]
+    pub(crate) batch: Batch,
     /// When to tell the peer that we live, and when to give it up.
     pub(crate) keepalive: Keepalive,
     endpoint: RcuCell<Endpoint>,
@@ -188,6 +192,7 @@ impl Peer {
                 vpn_ipv6: config.vpn_ipv6,
                 vpn: Counters::new(),
                 link: Counters::new(),
+                batch <- Batch::new(),
                 keepalive: Keepalive::new(),
                 endpoint: RcuCell::new(endpoint),
                 by_vpn_ipv4 <- Node::new(config.vpn_ipv4.unwrap_or_default()),

@@ -83,14 +83,22 @@ impl Peers {
 
     /// The peer whose address inside the tunnel this is. Any context.
     #[inline]
-    pub(crate) fn by_vpn_ipv4<'g>(&self, address: &[u8; 4], guard: &'g Guard) -> Option<&'g Peer> {
-        self.by_vpn_ipv4.lookup(address, guard).map(RcuRef::get)
+    pub(crate) fn by_vpn_ipv4<'g>(
+        &self,
+        address: &[u8; 4],
+        guard: &'g Guard,
+    ) -> Option<RcuRef<'g, Peer>> {
+        self.by_vpn_ipv4.lookup(address, guard)
     }
 
     /// The peer whose address inside the tunnel this is. Any context.
     #[inline]
-    pub(crate) fn by_vpn_ipv6<'g>(&self, address: &[u8; 16], guard: &'g Guard) -> Option<&'g Peer> {
-        self.by_vpn_ipv6.lookup(address, guard).map(RcuRef::get)
+    pub(crate) fn by_vpn_ipv6<'g>(
+        &self,
+        address: &[u8; 16],
+        guard: &'g Guard,
+    ) -> Option<RcuRef<'g, Peer>> {
+        self.by_vpn_ipv6.lookup(address, guard)
     }
 
     /// The peer that is at this remote address. Any context.
@@ -105,8 +113,8 @@ impl Peers {
 
     /// The peer of an interface in P2P mode. Any context.
     #[inline]
-    pub(crate) fn only<'g>(&self, guard: &'g Guard) -> Option<&'g Peer> {
-        self.only.load(guard).map(RcuRef::get)
+    pub(crate) fn only<'g>(&self, guard: &'g Guard) -> Option<RcuRef<'g, Peer>> {
+        self.only.load(guard)
     }
 
     /// The peer with the lowest id that is not below `first`. Any context.
@@ -245,7 +253,7 @@ impl Peers {
         }
         let only = {
             let guard = Guard::new();
-            self.only(&guard).is_some_and(|only| peer.is(only))
+            self.only(&guard).is_some_and(|only| peer.is(&only))
         };
         if only {
             self.only.replace(None);

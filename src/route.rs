@@ -3,7 +3,12 @@
 //! Which peer an inner packet goes to, and whether it may come from the peer that sent it.
 
 use crate::{
-    abstractions::{fib, netdevice::NetDevice, rcu::Guard, skb::SkBuff},
+    abstractions::{
+        fib,
+        netdevice::NetDevice,
+        rcu::{Guard, RcuRef},
+        skb::SkBuff,
+    },
     interface::{Interface, Mode},
     peer::Peer,
     proto::ip::Addresses,
@@ -18,7 +23,7 @@ pub(crate) fn to_peer<'g>(
     skb: &SkBuff,
     addresses: &Addresses,
     guard: &'g Guard,
-) -> Option<&'g Peer> {
+) -> Option<RcuRef<'g, Peer>> {
     match (interface.mode(), addresses) {
         (Mode::P2p, _) => interface.peers.only(guard),
         (Mode::Mp, Addresses::V4 { destination, .. }) => {

@@ -32,8 +32,8 @@ use kernel::prelude::*;
 /// once (`UDP_MAX_SEGMENTS`).
 const MAX_TRAIN: u32 = 128;
 
-/// The largest IP packet.
-const MAX_PACKET: u32 = u16::MAX as u32;
+/// The most bytes in one UDP train: what the largest IP packet holds.
+pub(crate) const MAX_TRAIN_BYTES: u32 = u16::MAX as u32 - OUTER_HEADERS;
 
 /// Packets for the link, each with the weight of the inner packets in it.
 pub(crate) struct Sealed {
@@ -214,7 +214,7 @@ impl Sealer<'_, '_> {
     fn train(&mut self, large: &mut Large<'_>) -> Result<SkBuff> {
         let slot = self.slot(&large.cut);
         let most = if self.prefix == 0 {
-            ((MAX_PACKET - OUTER_HEADERS) / slot).clamp(1, MAX_TRAIN)
+            (MAX_TRAIN_BYTES / slot).clamp(1, MAX_TRAIN)
         } else {
             MAX_TRAIN
         };

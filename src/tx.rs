@@ -6,13 +6,15 @@ use crate::{
     abstractions::{
         errno,
         netdevice::NetDevice,
-        rcu::Guard,
+        rcu::{Guard, RcuArc, RcuRef},
         skb::{SkBuff, Weight},
         skb_list::SkBuffList,
         socket::Kind,
         softirq::BhDisabled,
         tcp, time,
+        workqueue::{DelayedWork, Run},
     },
+    batch::{Fate, Next, DEPART, MAX_READY},
     interface::Interface,
     peer::Peer,
     proto::{ip, packet::OVERHEAD},
@@ -33,7 +35,7 @@ pub(crate) fn transmit(interface: &Interface, dev: &NetDevice, mut skb: SkBuff, 
         skb.tx_error();
         return;
     };
-    let sealed = seal(peer, dev, skb, &guard, bh);
+    let sealed = seal(&peer, dev, skb, &guard, bh);
 
     if sealed.inner.packets != 0 {
         peer.vpn.count_tx(sealed.inner);
@@ -48,7 +50,7 @@ fn find_peer<'g>(
     dev: &NetDevice,
     skb: &mut SkBuff,
     guard: &'g Guard,
-) -> Option<&'g Peer> {
+) -> Option<RcuRef<'g, Peer>> {
     if !skb.may_pull(skb.len().min(ip::PEEK_LEN as u32)) {
         return None;
     }
@@ -63,29 +65,113 @@ fn find_peer<'g>(
     route::to_peer(interface, dev, skb, &addresses, guard)
 }
 
-/// Sends sealed packets over the peer's transport.
-fn send(peer: &Peer, dev: &NetDevice, mut packets: SkBuffList, guard: &Guard, bh: &BhDisabled) {
+/// Sends sealed packets over the peer's transport, or leaves them to whoever does.
+fn send(
+    peer: RcuRef<'_, Peer>,
+    dev: &NetDevice,
+    mut packets: SkBuffList,
+    guard: &Guard,
+    bh: &BhDisabled,
+) {
     let mut link = Weight::default();
 
     while let Some(packet) = packets.pop() {
-        let inner = packet.weight();
-        let sent = match (peer.socket.kind, peer.endpoint(guard)) {
-            (Kind::Tcp, _) => tcp::send(peer.socket.borrow(guard), packet, bh),
-            (_, Some(endpoint)) => endpoint.send(&peer.socket.sock, dev, packet, bh),
-            // The peer has ended in the meantime.
-            (_, None) => Err(errno::enotconn()),
-        };
-        match sent {
-            Ok(()) => {
-                let overhead = inner.packets.wrapping_mul(OVERHEAD as u32);
-                link.add(Weight {
-                    packets: inner.packets,
-                    bytes: inner.bytes.wrapping_add(overhead),
-                });
-            }
-            Err(_) => dev.count_tx_dropped(inner.packets),
+        if peer.socket.kind == Kind::Tcp {
+            send_now(&peer, dev, packet, &mut link, guard, bh);
+            continue;
+        }
+        let workspaces = &peer.interface.workspaces;
+        match peer.batch.offer(packet, workspaces, dev, bh) {
+            Fate::Send(packet) => send_now(&peer, dev, packet, &mut link, guard, bh),
+            Fate::Depart => depart(peer, dev, &mut link, guard, bh),
+            Fate::Schedule => schedule(peer, bh),
+            Fate::Taken => {}
+            Fate::Refused(packet) => dev.count_tx_dropped(packet.weight().packets),
         }
     }
+    count(&peer, link);
+}
+
+/// Sends what is ready in the peer's batch. The caller is the one who is to do that.
+fn depart(
+    peer: RcuRef<'_, Peer>,
+    dev: &NetDevice,
+    link: &mut Weight,
+    guard: &Guard,
+    bh: &BhDisabled,
+) {
+    for _ in 0..MAX_READY {
+        match peer.batch.next(bh) {
+            Next::Packet(packet) => send_now(&peer, dev, packet, link, guard, bh),
+            Next::Schedule => return schedule(peer, bh),
+            Next::Nothing => return,
+        }
+    }
+    // Other CPUs have kept it busy.
+    if peer.batch.hand_over(bh) {
+        schedule(peer, bh);
+    }
+}
+
+fn schedule(peer: RcuRef<'_, Peer>, bh: &BhDisabled) {
+    // If it has lost its last reference, what waits goes with it.
+    if let Some(peer) = peer.to_arc() {
+        DelayedWork::<Peer, DEPART>::schedule_here(&peer, bh);
+    }
+}
+
+/// Sends what has waited for long enough.
+impl Run<DEPART> for Peer {
+    fn work(&self) -> &DelayedWork<Self, DEPART> {
+        &self.batch.departure
+    }
+
+    fn run(this: RcuArc<Self>) {
+        let guard = Guard::new();
+        let bh = BhDisabled::new();
+        let mut link = Weight::default();
+
+        // Of a device that is going away, what waits goes with the peer.
+        let Some(dev) = this.interface.device(&guard) else {
+            return;
+        };
+        if this.batch.close(dev, &bh) {
+            depart(this.borrow(&guard), dev, &mut link, &guard, &bh);
+        }
+        count(&this, link);
+    }
+}
+
+/// Sends one sealed packet, or one train, and adds it to `link`.
+#[inline]
+fn send_now(
+    peer: &Peer,
+    dev: &NetDevice,
+    packet: SkBuff,
+    link: &mut Weight,
+    guard: &Guard,
+    bh: &BhDisabled,
+) {
+    let inner = packet.weight();
+    let sent = match (peer.socket.kind, peer.endpoint(guard)) {
+        (Kind::Tcp, _) => tcp::send(peer.socket.borrow(guard), packet, bh),
+        (_, Some(endpoint)) => endpoint.send(&peer.socket.sock, dev, packet, bh),
+        // The peer has ended in the meantime.
+        (_, None) => Err(errno::enotconn()),
+    };
+    match sent {
+        Ok(()) => {
+            let overhead = inner.packets.wrapping_mul(OVERHEAD as u32);
+            link.add(Weight {
+                packets: inner.packets,
+                bytes: inner.bytes.wrapping_add(overhead),
+            });
+        }
+        Err(_) => dev.count_tx_dropped(inner.packets),
+    }
+}
+
+fn count(peer: &Peer, link: Weight) {
     if link.packets != 0 {
         peer.link.count_tx(link);
         peer.keepalive.sent(time::boottime_seconds());
@@ -95,7 +181,7 @@ fn send(peer: &Peer, dev: &NetDevice, mut packets: SkBuffList, guard: &Guard, bh
 /// Sends a message that is no IP packet to a peer. Process context.
 ///
 /// It is lost if there is no key or no memory, as it could be on the way.
-pub(crate) fn send_message(peer: &Peer, message: &[u8]) {
+pub(crate) fn send_message(peer: &RcuArc<Peer>, message: &[u8]) {
     let guard = Guard::new();
     let bh = BhDisabled::new();
 
@@ -109,5 +195,5 @@ pub(crate) fn send_message(peer: &Peer, message: &[u8]) {
         return;
     }
     let sealed = seal(peer, dev, skb, &guard, &bh);
-    send(peer, dev, sealed.outer, &guard, &bh);
+    send(peer.borrow(&guard), dev, sealed.outer, &guard, &bh);
 }

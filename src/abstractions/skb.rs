@@ -526,6 +526,20 @@ impl SkBuff {
         unsafe { bindings::ovpn_shim_skb_take_owner(self.as_raw(), from.as_raw()) };
     }
 
+    /// Whether no socket is charged for this buffer, or one that does not care when just this one is freed.
+    #[inline]
+    pub fn owner_is_free(&self) -> bool {
+        // SAFETY: By the type invariants.
+        unsafe { bindings::ovpn_shim_skb_owner_is_free(self.as_raw()) }
+    }
+
+    /// Whether the same socket is charged for both.
+    #[inline]
+    pub fn has_owner_of(&self, other: &SkBuff) -> bool {
+        // SAFETY: By the type invariants.
+        unsafe { (*self.as_raw()).sk == (*other.as_raw()).sk }
+    }
+
     /// The addresses of a packet that the UDP layer delivered: the data pointer is at its UDP
     /// header or behind it. `None` if it has no whole headers.
     pub fn udp_addresses(&self) -> Option<UdpAddresses> {

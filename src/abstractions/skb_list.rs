@@ -20,6 +20,9 @@ pub struct SkBuffList {
     last: *mut bindings::sk_buff,
 }
 
+// SAFETY: Owned buffers may be handed on and freed by any thread.
+unsafe impl Send for SkBuffList {}
+
 impl SkBuffList {
     /// # Safety
     ///

@@ -121,6 +121,7 @@ void ovpn_shim_skb_prepare_decap(struct sk_buff *skb, struct net_device *dev,
 				 __be16 protocol);
 bool ovpn_shim_skb_may_be_joined(struct sk_buff *skb);
 void ovpn_shim_skb_take_owner(struct sk_buff *skb, struct sk_buff *from);
+bool ovpn_shim_skb_owner_is_free(const struct sk_buff *skb);
 struct sk_buff *ovpn_shim_skb_segment(struct sk_buff *skb);
 
 int ovpn_shim_sk_state(const struct sock *sk);
@@ -156,6 +157,7 @@ bool ovpn_shim_tcp_unread(struct sock *sk, struct sk_buff *skb);
 int ovpn_shim_tcp_send_beyond_limit(struct sock *sk, struct sk_buff *skb, int offset);
 void ovpn_shim_skb_queue_init(struct sk_buff_head *queue);
 
+static const unsigned int ovpn_const_HZ = HZ;
 static const __poll_t ovpn_const_POLL_IN = (__force __poll_t)(EPOLLIN | EPOLLRDNORM);
 static const __poll_t ovpn_const_POLL_OUT = (__force __poll_t)(EPOLLOUT | EPOLLWRNORM);
 static const __poll_t ovpn_const_POLL_ENDED = (__force __poll_t)(EPOLLRDHUP | EPOLLHUP | EPOLLERR);

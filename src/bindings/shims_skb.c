@@ -275,6 +275,15 @@ void ovpn_shim_skb_take_owner(struct sk_buff *skb, struct sk_buff *from)
 	from->destructor = NULL;
 }
 
+/*
+ * Whether nobody is charged for this buffer, or somebody who could as well be for another one, with
+ * ovpn_shim_skb_take_owner(). TCP paces its packets by when each is freed.
+ */
+bool ovpn_shim_skb_owner_is_free(const struct sk_buff *skb)
+{
+	return skb->sk ? skb->destructor == sock_wfree : !skb->destructor;
+}
+
 void ovpn_shim_skb_prepare_decap(struct sk_buff *skb, struct net_device *dev,
 				 __be16 protocol)
 {

@@ -71,7 +71,7 @@ class Course:
         with contextlib.ExitStack() as stack:
             for sender in senders or (self.near, self.far.namespace):
                 to = targets[sender.name]
-                flood = sender.start("ping", "-f", "-q", "-w", "300", to)
+                flood = sender.start("ping", "-f", "-l", "64", "-q", "-w", "300", to)
                 stack.callback(command.stop, flood)
             if not senders:
                 stack.enter_context(dumps(end))
