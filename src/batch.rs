@@ -4,18 +4,17 @@
 //!
 //! To route and send a packet by itself costs the stack more than its sealing does. Where packets for a
 //! peer come fast, from one CPU, they wait for each other: until there are as many as one large packet
-//! (UDP GSO) may hold, or until the work item has its turn, which it gets on the same CPU as soon as whoever
-//! sends them waits, or has had its share of time.
+//! (UDP GSO) may hold, but not longer than [`WAIT`].
 
 use crate::{
     abstractions::{
         aead::Workspaces,
+        hrtimer::SoftTimer,
         netdevice::NetDevice,
         page_pool::{Area, MAX_AREA},
         skb::{SkBuff, Weight, HEADROOM},
         skb_list::SkBuffList,
         softirq::BhDisabled,
-        workqueue::{DelayedWork, WorkClass},
     },
     pace::Pace,
     peer::Peer,
@@ -36,9 +35,8 @@ const MAX_PACKETS: u32 = 64;
 /// How many large packets may wait for one that is being sent.
 pub(crate) const MAX_READY: u32 = 16;
 
-/// The number of the work item that sends what waits.
-pub(crate) const DEPART: u64 = 1;
-static DEPARTING: WorkClass = WorkClass::new();
+/// How many nanoseconds the first of them waits.
+pub(crate) const WAIT: u32 = 100_000;
 
 /// A packet that waits for more of the same sender, and those that have come.
 struct Open {
@@ -151,8 +149,8 @@ struct State {
     ready_len: u32,
     /// Somebody sends what is ready, and looks again before stopping.
     sending: bool,
-    /// The work item will run, and look here.
-    scheduled: bool,
+    /// The timer will expire, and look here.
+    started: bool,
     /// The period in which a packet waited in vain for the first time since one did not.
     in_vain_from: Option<u32>,
 }
@@ -186,8 +184,8 @@ pub(crate) enum Fate {
     Send(SkBuff),
     /// It has been taken, and so may others have been: they are to be [sent](Batch::next).
     Depart,
-    /// It has been taken. The work item is to be scheduled, here.
-    Schedule,
+    /// It has been taken. The timer is to be started.
+    Start,
     /// It has been taken.
     Taken,
     /// Too many wait.
@@ -198,8 +196,8 @@ pub(crate) enum Fate {
 pub(crate) enum Next {
     /// This.
     Packet(SkBuff),
-    /// Nothing now. The work item is to be scheduled.
-    Schedule,
+    /// Nothing now. The timer is to be started.
+    Start,
     /// Nothing.
     Nothing,
 }
@@ -214,7 +212,7 @@ pub(crate) struct Batch {
     state: SpinLock<State>,
     /// Sends what has waited for long enough.
     #[pin]
-    pub(crate) departure: DelayedWork<Peer, DEPART>,
+    pub(crate) timer: SoftTimer<Peer>,
 }
 
 impl Batch {
@@ -228,10 +226,10 @@ impl Batch {
                 ready: SkBuffList::new(),
                 ready_len: 0,
                 sending: false,
-                scheduled: false,
+                started: false,
                 in_vain_from: None,
             }),
-            departure <- DelayedWork::new(&DEPARTING),
+            timer <- SoftTimer::new(),
         })
     }
 
@@ -296,8 +294,8 @@ impl Batch {
             } else if state.ready_len != 0 {
                 state.sending = true;
                 Fate::Depart
-            } else if !core::mem::replace(&mut state.scheduled, true) {
-                Fate::Schedule
+            } else if !core::mem::replace(&mut state.started, true) {
+                Fate::Start
             } else {
                 Fate::Taken
             }
@@ -309,23 +307,23 @@ impl Batch {
         fate
     }
 
-    /// The work item runs: nothing waits any longer. Whether the caller is to [send](Self::next) it.
+    /// The timer has expired: nothing waits any longer. Whether the caller is to [send](Self::next) it.
     /// Bottom halves disabled.
     pub(crate) fn close(&self, dev: &NetDevice, _bh: &BhDisabled) -> bool {
         let mut state = self.state.lock();
 
-        state.scheduled = false;
+        state.started = false;
         state.close(&self.pace, dev);
         !core::mem::replace(&mut state.sending, true)
     }
 
-    /// The one who is to send has sent enough: the work item is to go on. Whether it is to be scheduled.
+    /// The one who is to send has sent enough: the timer is to go on. Whether it is to be started.
     /// Bottom halves disabled.
     pub(crate) fn hand_over(&self, _bh: &BhDisabled) -> bool {
         let mut state = self.state.lock();
 
         state.sending = false;
-        !core::mem::replace(&mut state.scheduled, true)
+        !core::mem::replace(&mut state.started, true)
     }
 
     /// What to send next, for the only one who is to send until there is nothing.
@@ -341,10 +339,10 @@ impl Batch {
         if state.open.is_none() {
             self.busy.store(false, Release);
             Next::Nothing
-        } else if core::mem::replace(&mut state.scheduled, true) {
+        } else if core::mem::replace(&mut state.started, true) {
             Next::Nothing
         } else {
-            Next::Schedule
+            Next::Start
         }
     }
 }

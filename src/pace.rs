@@ -10,8 +10,7 @@ use kernel::sync::atomic::{Atomic, Relaxed};
 
 /// Packets in a [period](time::periods) from which on more are expected: a thousand in a second.
 const FAST: u32 = 8;
-/// For how many periods packets are let wait in vain, which is longer than the scheduler's slices, and for how
-/// many no more do then.
+/// For how many periods packets are let wait in vain, and for how many no more do then.
 const IN_VAIN: u32 = 2;
 const REST: u32 = 32;
 

@@ -5,6 +5,7 @@
 use crate::{
     abstractions::{
         errno,
+        hrtimer::{Expire, SoftTimer},
         netdevice::NetDevice,
         rcu::{Guard, RcuArc, RcuRef},
         skb::{SkBuff, Weight},
@@ -12,9 +13,8 @@ use crate::{
         socket::Kind,
         softirq::BhDisabled,
         tcp, time,
-        workqueue::{DelayedWork, Run},
     },
-    batch::{Fate, Next, DEPART, MAX_READY},
+    batch::{Fate, Next, MAX_READY, WAIT},
     interface::Interface,
     peer::Peer,
     proto::{ip, packet::OVERHEAD},
@@ -84,7 +84,7 @@ fn send(
         match peer.batch.offer(packet, workspaces, dev, bh) {
             Fate::Send(packet) => send_now(&peer, dev, packet, &mut link, guard, bh),
             Fate::Depart => depart(peer, dev, &mut link, guard, bh),
-            Fate::Schedule => schedule(peer, bh),
+            Fate::Start => start(peer, bh),
             Fate::Taken => {}
             Fate::Refused(packet) => dev.count_tx_dropped(packet.weight().packets),
         }
@@ -103,40 +103,39 @@ fn depart(
     for _ in 0..MAX_READY {
         match peer.batch.next(bh) {
             Next::Packet(packet) => send_now(&peer, dev, packet, link, guard, bh),
-            Next::Schedule => return schedule(peer, bh),
+            Next::Start => return start(peer, bh),
             Next::Nothing => return,
         }
     }
     // Other CPUs have kept it busy.
     if peer.batch.hand_over(bh) {
-        schedule(peer, bh);
+        start(peer, bh);
     }
 }
 
-fn schedule(peer: RcuRef<'_, Peer>, bh: &BhDisabled) {
+fn start(peer: RcuRef<'_, Peer>, bh: &BhDisabled) {
     // If it has lost its last reference, what waits goes with it.
     if let Some(peer) = peer.to_arc() {
-        DelayedWork::<Peer, DEPART>::schedule_here(&peer, bh);
+        SoftTimer::start(&peer, WAIT, bh);
     }
 }
 
 /// Sends what has waited for long enough.
-impl Run<DEPART> for Peer {
-    fn work(&self) -> &DelayedWork<Self, DEPART> {
-        &self.batch.departure
+impl Expire for Peer {
+    fn timer(&self) -> &SoftTimer<Self> {
+        &self.batch.timer
     }
 
-    fn run(this: RcuArc<Self>) {
+    fn expired(this: RcuArc<Self>, bh: &BhDisabled) {
         let guard = Guard::new();
-        let bh = BhDisabled::new();
         let mut link = Weight::default();
 
         // Of a device that is going away, what waits goes with the peer.
         let Some(dev) = this.interface.device(&guard) else {
             return;
         };
-        if this.batch.close(dev, &bh) {
-            depart(this.borrow(&guard), dev, &mut link, &guard, &bh);
+        if this.batch.close(dev, bh) {
+            depart(this.borrow(&guard), dev, &mut link, &guard, bh);
         }
         count(&this, link);
     }

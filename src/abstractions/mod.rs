@@ -14,6 +14,7 @@ pub mod errno;
 pub mod fib;
 pub mod genl;
 pub mod gro;
+pub mod hrtimer;
 pub mod memory;
 pub mod net;
 pub mod netdevice;

@@ -1,87 +1,70 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module's own workqueues, and delayed work on reference-counted objects.
+//! The module's own workqueue, and delayed work on reference-counted objects.
 //!
 //! The `kernel` crate's queues belong to the whole system: they can not be waited for when a
 //! module goes, and its delayed work can not be cancelled.
 //!
 //! C header: [`include/linux/workqueue.h`](srctree/include/linux/workqueue.h)
 
-use super::{
-    rcu::{self, RcuArc},
-    softirq::BhDisabled,
-};
+use super::rcu::{self, RcuArc};
 use crate::bindings;
 use core::{marker::PhantomData, ptr, ptr::NonNull};
 use kernel::{
     container_of,
-    cpu::CpuId,
     prelude::*,
-    str::CStr,
     sync::atomic::{Acquire, Atomic, Relaxed, Release},
     time::Jiffies,
     types::Opaque,
 };
 
-/// The workqueues of this module, or null before [`WorkQueue::start`] and after its drop.
+/// The workqueue of this module, or null before [`WorkQueue::start`] and after its drop.
 static QUEUE: Atomic<*mut bindings::workqueue_struct> = Atomic::new(ptr::null_mut());
-static QUEUE_HERE: Atomic<*mut bindings::workqueue_struct> = Atomic::new(ptr::null_mut());
 
 /// Returns the module's workqueue; null only while the module is not running.
 pub(super) fn queue() -> *mut bindings::workqueue_struct {
     QUEUE.load(Acquire)
 }
 
-/// The module's workqueues and, with them, the release of every [`RcuArc`].
+/// The module's workqueue and, with it, the release of every [`RcuArc`].
 ///
 /// The module holds one from before its first object to after its last; dropping it waits until
 /// every object has been freed, so that no callback is left in the module's text.
 pub struct WorkQueue(());
 
 impl WorkQueue {
-    /// Creates the workqueues. Process context.
+    /// Creates the workqueue. Process context.
     pub fn start() -> Result<Self> {
-        // Releasing keys and peers is slow and cares for no particular CPU.
-        let queue = allocate(c"ovpn-dco", bindings::wq_flags_WQ_UNBOUND)?;
-        let Ok(here) = allocate(c"ovpn-dco-here", bindings::wq_flags_WQ_PERCPU) else {
-            // SAFETY: It is new, and has no work.
-            unsafe { bindings::destroy_workqueue(queue) };
-            return Err(ENOMEM);
+        // Unbound: releasing keys and peers is slow and cares for no particular CPU.
+        // SAFETY: The format string has no conversions but the one that the name serves.
+        let queue = unsafe {
+            bindings::alloc_workqueue_noprof(
+                c"%s".as_char_ptr().cast(),
+                bindings::wq_flags_WQ_UNBOUND,
+                0,
+                c"ovpn-dco".as_char_ptr(),
+            )
         };
+        if queue.is_null() {
+            return Err(ENOMEM);
+        }
         QUEUE.store(queue, Release);
-        QUEUE_HERE.store(here, Release);
         Ok(Self(()))
     }
 }
 
-fn allocate(
-    name: &'static CStr,
-    flags: bindings::wq_flags,
-) -> Result<*mut bindings::workqueue_struct> {
-    // SAFETY: The format string has no conversions but the one that the name serves.
-    let queue = unsafe {
-        bindings::alloc_workqueue_noprof(c"%s".as_char_ptr().cast(), flags, 0, name.as_char_ptr())
-    };
-    if queue.is_null() {
-        return Err(ENOMEM);
-    }
-    Ok(queue)
-}
-
 impl Drop for WorkQueue {
     fn drop(&mut self) {
-        let queues = [queue(), QUEUE_HERE.load(Acquire)];
+        let queue = queue();
         let mut rounds: u32 = 0;
 
         // What is freed may free something else a grace period later (a peer its keys).
         loop {
-            // SAFETY: Module exit is process context, and the queues live until the end of this
+            // SAFETY: Module exit is process context, and `queue` lives until the end of this
             // function.
             unsafe {
                 bindings::rcu_barrier();
-                for queue in queues {
-                    bindings::__flush_workqueue(queue);
-                }
+                bindings::__flush_workqueue(queue);
             }
             if rcu::live_objects() == 0 {
                 break;
@@ -97,11 +80,8 @@ impl Drop for WorkQueue {
             unsafe { bindings::msleep(1) };
         }
         QUEUE.store(ptr::null_mut(), Relaxed);
-        QUEUE_HERE.store(ptr::null_mut(), Relaxed);
-        for queue in queues {
-            // SAFETY: No object is left that could queue work.
-            unsafe { bindings::destroy_workqueue(queue) };
-        }
+        // SAFETY: No object is left that could queue work.
+        unsafe { bindings::destroy_workqueue(queue) };
     }
 }
 
@@ -127,7 +107,7 @@ pub trait Run<const ID: u64 = 0>: Sized + Send + Sync + 'static {
     fn run(this: RcuArc<Self>);
 }
 
-/// A work item inside an object of type `T`, run on one of the module's workqueues. `ID` tells several in
+/// A work item inside an object of type `T`, run on the module's workqueue. `ID` tells several in
 /// one object apart.
 ///
 /// # Invariants
@@ -170,33 +150,20 @@ impl<T: Run<ID>, const ID: u64> DelayedWork<T, ID> {
     ///
     /// Any context but hard interrupts.
     pub fn schedule(this: &RcuArc<T>, delay: Jiffies) {
-        let anywhere = bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int;
-
-        Self::schedule_on(this, queue(), anywhere, delay);
-    }
-
-    /// Makes the item of `this` run on this CPU, once it has nothing better to do. Softirq context or
-    /// bottom halves disabled.
-    pub fn schedule_here(this: &RcuArc<T>, _bh: &BhDisabled) {
-        let here = CpuId::current().as_u32() as c_int;
-
-        Self::schedule_on(this, QUEUE_HERE.load(Acquire), here, 0);
-    }
-
-    fn schedule_on(
-        this: &RcuArc<T>,
-        queue: *mut bindings::workqueue_struct,
-        cpu: c_int,
-        delay: Jiffies,
-    ) {
         let item = this.work();
         let owner = RcuArc::into_raw(this.clone());
 
         item.owner.store(owner.as_ptr(), Release);
         // SAFETY: The item is initialised and pinned in `owner`, of which it holds a reference
-        // from here until it runs or is cancelled. The queue lives while objects do.
-        let was_pending =
-            unsafe { bindings::mod_delayed_work_on(cpu, queue, item.raw.get(), delay) };
+        // from here until it runs or is cancelled.
+        let was_pending = unsafe {
+            bindings::mod_delayed_work_on(
+                bindings::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
+                queue(),
+                item.raw.get(),
+                delay,
+            )
+        };
         if was_pending {
             // SAFETY: The pending item held a reference already; this takes back the second.
             drop(unsafe { RcuArc::<T>::from_raw(owner) });

@@ -6,6 +6,7 @@
 #include <linux/ethtool.h>
 #include <linux/etherdevice.h>
 #include <linux/file.h>
+#include <linux/hrtimer.h>
 #include <linux/if_arp.h>
 #include <linux/in.h>
 #include <linux/in6.h>
