@@ -28,6 +28,8 @@ pub(crate) struct Pace {
     fast: Atomic<bool>,
     /// The CPU that they come from; not kept up to date while none wait.
     cpu: Atomic<u32>,
+    /// How many came from others in that period.
+    foreign: Atomic<u32>,
     /// When packets that wait were last found to be of no use: none do for [`REST`] periods.
     rest_from: Atomic<u32>,
 }
@@ -41,6 +43,7 @@ impl Pace {
             count: Atomic::new(0),
             fast: Atomic::new(false),
             cpu: Atomic::new(ANY),
+            foreign: Atomic::new(0),
             rest_from: Atomic::new(now.wrapping_sub(REST)),
         }
     }
@@ -56,6 +59,7 @@ impl Pace {
             let fast = count >= FAST && now.wrapping_sub(last) == 1;
             self.fast.store(fast, Relaxed);
             self.count.store(1, Relaxed);
+            self.foreign.store(0, Relaxed);
             self.period.store(now, Relaxed);
         } else if count < FAST {
             self.count.store(count.wrapping_add(1), Relaxed);
@@ -65,16 +69,29 @@ impl Pace {
         {
             return false;
         }
-        // Flows from several CPUs would be sent by each other's, and overtake themselves.
-        let before = self.cpu.load(Relaxed);
-        if before != cpu {
-            self.cpu.store(cpu, Relaxed);
-            if before != ANY {
-                self.rest_from.store(now, Relaxed);
-                return false;
+        match self.cpu.load(Relaxed) {
+            mine if mine == cpu => true,
+            ANY => {
+                self.cpu.store(cpu, Relaxed);
+                true
+            }
+            _ => {
+                self.comes_from_elsewhere(cpu, now);
+                false
             }
         }
-        true
+    }
+
+    /// Flows from several CPUs would be sent by each other's, and overtake themselves: none wait then.
+    #[cold]
+    fn comes_from_elsewhere(&self, cpu: u32, now: u32) {
+        let foreign = self.foreign.load(Relaxed).wrapping_add(1);
+
+        self.foreign.store(foreign, Relaxed);
+        if foreign >= FAST {
+            self.cpu.store(cpu, Relaxed);
+            self.rest_from.store(now, Relaxed);
+        }
     }
 
     /// One has waited in vain. `from` is since when they do.
