@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 from conftest import OUTER, Refused
-from ovpnlab import command, link, module, waiting
+from ovpnlab import command, kmemleak, link, module, waiting
 from ovpnlab.family import KeyPair, Reason, Removals
 from ovpnlab.firewall import Firewall
 from ovpnlab.interface import Interface
@@ -320,11 +320,15 @@ def test_delete_under_traffic(alpha: Namespace, beta: Namespace) -> None:
             near.add_peer(1, far.address, keys)
             far.add_peer(1, near.address, keys.flipped())
             floods = [
-                beta.start("ping", "-f", "-q", "-w", "20", "10.8.0.1"),
-                alpha.start("ping", "-f", "-q", "-w", "20", "10.8.0.2"),
+                beta.start("ping", "-f", "-q", "-w", "60", "10.8.0.1"),
+                alpha.start("ping", "-f", "-q", "-w", "60", "10.8.0.2"),
             ]
             try:
-                waiting.until(lambda: near.peer(1).vpn_rx.packets > 100, "pings flow")
+                waiting.until(
+                    lambda: near.peer(1).vpn_rx.packets > 100,
+                    "pings flow",
+                    10 * kmemleak.slowness(),
+                )
                 index = near.index
                 link.delete(alpha, "tun0")
                 alpha.wait_gone("tun0", timeout=1)
