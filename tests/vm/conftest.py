@@ -242,6 +242,15 @@ def refused(oracle: bool) -> Refused:
     return check
 
 
+@pytest.fixture
+def one_processor() -> Iterator[None]:
+    """Stay there: each has a queue of its own, and only on one is the order that of sending."""
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    yield
+    os.sched_setaffinity(0, allowed)
+
+
 # -- tunnels without OpenVPN --------------------------------------------------------------
 
 

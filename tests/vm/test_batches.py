@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 from conftest import MakeEndpoint, MakeInterface
-from ovpnlab import hostile, kmemleak, link, packet, train, waiting
+from ovpnlab import hostile, kmemleak, link, packet, race, train, waiting
 from ovpnlab.interface import Interface
 from ovpnlab.namespace import Namespace
 from ovpnlab.ping import ping
@@ -23,10 +23,11 @@ from ovpnlab.ping import ping
 COUNT = 3000
 BURST = 50
 PORT = 7777
-SO_RCVBUFFORCE = 33
 SMALL, MIDDLE, LARGE = 64, 512, 1300
 
 Pair = tuple[Interface, Interface]
+
+pytestmark = pytest.mark.usefixtures("one_processor")
 
 
 def numbered(sizes: Iterable[int]) -> list[bytes]:
@@ -45,20 +46,11 @@ def check(found: list[bytes], sent: list[bytes]) -> None:
     assert len(found) == len(sent)
 
 
-@pytest.fixture(autouse=True)
-def one_cpu() -> Iterator[None]:
-    """Stay there: packets of a sender that changes CPUs may overtake each other on the cable."""
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(allowed)})
-    yield
-    os.sched_setaffinity(0, allowed)
-
-
 @pytest.fixture
 def receiver(beta: Namespace) -> Iterator[socket.socket]:
     """Datagrams for port 7777 in beta, all of a test."""
     with beta.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 25)
+        sock.setsockopt(socket.SOL_SOCKET, race.SO_RCVBUFFORCE, 1 << 25)
         sock.bind(("::", PORT))
         yield sock
 
@@ -201,7 +193,7 @@ def test_what_the_far_end_gets(
     """A peer that knows nothing of large packets gets datagrams, with packet ids in order."""
     end = interface()
     peer = endpoint(end, 1, "10.8.0.2")
-    peer.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 25)
+    peer.socket.setsockopt(socket.SOL_SOCKET, race.SO_RCVBUFFORCE, 1 << 25)
     sent = numbered([SMALL] * 500 + [SMALL - 1] + [MIDDLE] * 100)
     with sender(alpha, "10.8.0.2") as sock:
         for each in sent:
@@ -220,7 +212,7 @@ def test_forwarded_packets(
     alpha.forward()
     first = endpoint(end, 1, "10.8.0.2")
     second = endpoint(end, 2, "10.8.0.3")
-    second.socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 25)
+    second.socket.setsockopt(socket.SOL_SOCKET, race.SO_RCVBUFFORCE, 1 << 25)
     sent = numbered([100] * 1000)
     inner = [packet.udp(("10.8.0.2", 9), ("10.8.0.3", 9), each) for each in sent]
     for datagram in [first.seal(each) for each in inner]:

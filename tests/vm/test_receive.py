@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from ovpnlab.namespace import Namespace
@@ -17,14 +16,7 @@ NEAR = {4: "10.8.0.1", 6: "fd00:8::1"}
 FAR = {4: "10.8.0.2", 6: "fd00:8::2"}
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
-
-@pytest.fixture(autouse=True)
-def one_processor() -> Iterator[None]:
-    """Each processor has a queue of its own: only on one is the order that of sending."""
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(allowed)})
-    yield
-    os.sched_setaffinity(0, allowed)
+pytestmark = pytest.mark.usefixtures("one_processor")
 
 
 def _receiver(namespace: Namespace, version: int, joined: bool) -> socket.socket:

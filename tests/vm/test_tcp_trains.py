@@ -20,10 +20,10 @@ def peer(lab: TcpLab) -> TcpPeer:
     return lab.peer()
 
 
-def requests(peer: TcpPeer, size: int = 200, first: int = 0) -> list[bytes]:
+def requests(peer: TcpPeer, size: int = 200) -> list[bytes]:
     """Sealed echo requests of one length."""
     return [
-        peer.far.seal(packet.echo_request(peer.ipv4, "10.8.0.1", first + number, bytes(size)))
+        peer.far.seal(packet.echo_request(peer.ipv4, "10.8.0.1", number, bytes(size)))
         for number in range(COUNT)
     ]
 
