@@ -76,12 +76,14 @@ fn send(
     let mut link = Weight::default();
 
     while let Some(packet) = packets.pop() {
-        if peer.socket.kind == Kind::Tcp {
-            send_now(&peer, dev, packet, &mut link, guard, bh);
-            continue;
-        }
-        let workspaces = &peer.interface.workspaces;
-        match peer.batch.offer(packet, workspaces, dev, bh) {
+        let fate = match peer.socket.kind {
+            Kind::Tcp => Fate::Send(packet),
+            _ => {
+                let workspaces = &peer.interface.workspaces;
+                peer.batch.offer(packet, workspaces, dev, bh)
+            }
+        };
+        match fate {
             Fate::Send(packet) => send_now(&peer, dev, packet, &mut link, guard, bh),
             Fate::Depart => depart(peer, dev, &mut link, guard, bh),
             Fate::Start => start(peer, bh),
